@@ -1,0 +1,64 @@
+# What a contributor types. Everything is installed into .venv/ from the hashed locks in requirements/.
+#   make demo   one picture, end to end          make test   lint, types and tests
+#   make local  the whole flow, until Ctrl-C     make lock   renew the locks after a change of dependencies
+PYTHON ?= python3
+BIN := .venv/bin
+MEMBERS := contract agent api_lambda crossplane/function demo scripts
+PROMPT ?= a lighthouse on a cliff at dusk
+
+.PHONY: setup demo local test lint lock lock-check bench clean
+.DEFAULT_GOAL := setup
+
+setup: .venv/.ready
+
+# uv is taken from its own hashed lock, so that every machine resolves and installs alike.
+$(BIN)/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@touch $@
+
+.venv/.ready: $(BIN)/uv requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=--editable %)
+	@touch $@
+
+demo: setup
+	$(BIN)/darkroom demo "$(PROMPT)"
+
+local: setup
+	$(BIN)/darkroom local
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup lock-check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# One lock per image and one for development; the images' locks take the versions that development tests with.
+# Packages of the workspace itself are left out: an image installs them from the source beside it.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" \
+	--no-emit-package darkroom $(foreach p,agent api contract demo function,--no-emit-package darkroom-$(p))
+
+define compile_locks
+	$(COMPILE) --group uv --output-file $(1)/uv.txt
+	$(COMPILE) --group dev --group uv pyproject.toml --output-file $(1)/dev.txt
+	$(COMPILE) agent/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/agent.txt
+	$(COMPILE) api_lambda/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/api_lambda.txt
+	$(COMPILE) crossplane/function/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/function.txt
+	$(COMPILE) demo/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/demo.txt
+endef
+
+lock: $(BIN)/uv
+	$(call compile_locks,requirements)
+
+lock-check: $(BIN)/uv
+	@rm -rf .venv/locks && cp -r requirements .venv/locks
+	@$(call compile_locks,.venv/locks)
+	@diff -r requirements .venv/locks || { echo "The locks are out of date: run make lock"; exit 1; }
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,211 @@
+"""AWS names, ARNs, URLs and S3 keys. No other module builds one. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from darkroom_contract.types import DEFAULT_TENANT
+
+
+class Bucket(StrEnum):
+    """What a cluster's buckets are for."""
+
+    MODELS = "models"
+    JOBS = "jobs"
+    OUTPUTS = "outputs"
+
+
+class JobFact(StrEnum):
+    """The objects under a job's key, each with one writer."""
+
+    REQUEST = "request.json"
+    PUBLISHED = "published.json"
+    CANCEL = "cancel"
+    STATE = "state.json"
+    RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one cluster's resources in one account and region.
+
+    Limits: SQS 80 characters, IAM role and Lambda function 64, S3 bucket 63; with a cluster of at most 20 and a
+    runtime or tenant of at most 32 characters every name fits.
+    """
+
+    cluster: str
+    account: str
+    region: str
+
+    @cached_property
+    def partition(self) -> str:
+        """The AWS partition of the region."""
+        return next(
+            (name for start, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")) if self.region.startswith(start)),
+            "aws",
+        )
+
+    def _arn(self, service: str, resource: str) -> str:
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def _global_arn(self, service: str, resource: str) -> str:
+        account = "" if service == "s3" else self.account
+        return f"arn:{self.partition}:{service}::{account}:{resource}"
+
+    # Topics and queues
+
+    @property
+    def prompt_topic(self) -> str:
+        """The topic that every prompt goes through."""
+        return f"{self.cluster}-prompts"
+
+    @property
+    def result_topic(self) -> str:
+        """The topic that every notification goes through; also the name of the queue that keeps them."""
+        return f"{self.cluster}-results"
+
+    def topic_arn(self, topic: str) -> str:
+        """The ARN of a topic by its name."""
+        return self._arn("sns", topic)
+
+    def runtime_queue(self, runtime: str) -> str:
+        """The queue of one runtime's jobs."""
+        return f"{self.cluster}-runtime-{runtime}"
+
+    def dead_letter_queue(self, runtime: str) -> str:
+        """The queue of the messages that a runtime gave up on."""
+        return f"{self.cluster}-dead-letter-{runtime}"
+
+    def queue_arn(self, queue: str) -> str:
+        """The ARN of a queue by its name."""
+        return self._arn("sqs", queue)
+
+    def queue_url(self, queue: str) -> str:
+        """The URL of a queue by its name."""
+        suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+        return f"https://sqs.{self.region}.{suffix}/{self.account}/{queue}"
+
+    # Buckets
+
+    def bucket(self, purpose: Bucket) -> str:
+        """The name of one of the cluster's buckets: unique among all accounts by the account id."""
+        return f"{self.cluster}-{purpose}-{self.account}-{self.region}"
+
+    def bucket_arn(self, bucket: str, key: str = "") -> str:
+        """The ARN of a bucket, or of the keys in it that a pattern matches."""
+        return self._global_arn("s3", f"{bucket}/{key}" if key else bucket)
+
+    # Identity
+
+    @property
+    def role_path(self) -> str:
+        """The path of every role of the cluster."""
+        return f"/darkroom/{self.cluster}/"
+
+    def runtime_role(self, runtime: str) -> str:
+        """The role of a runtime's queue agent."""
+        return f"{self.cluster}-runtime-{runtime}"
+
+    @property
+    def api_role(self) -> str:
+        """The role of the API's Lambda function."""
+        return f"{self.cluster}-api"
+
+    def role_arn(self, role: str) -> str:
+        """The ARN of one of the cluster's roles by its name."""
+        return self._global_arn("iam", f"role{self.role_path}{role}")
+
+    @property
+    def permissions_boundary_arn(self) -> str:
+        """The policy that bounds every role of the cluster."""
+        return self._global_arn("iam", f"policy{self.role_path}{self.cluster}-boundary")
+
+    # API
+
+    @property
+    def api(self) -> str:
+        """The API's Lambda function, and the REST API in front of it."""
+        return f"{self.cluster}-api"
+
+    @property
+    def api_function_arn(self) -> str:
+        """The ARN of the API's Lambda function."""
+        return self._arn("lambda", f"function:{self.api}")
+
+    @property
+    def api_invoke_arn(self) -> str:
+        """The URI by which API Gateway invokes the function."""
+        path = f"path/2015-03-31/functions/{self.api_function_arn}/invocations"
+        return f"arn:{self.partition}:apigateway:{self.region}:lambda:{path}"
+
+    def api_execution_arn(self, rest_api_id: str) -> str:
+        """The ARN that matches every call of every stage of a REST API."""
+        return self._arn("execute-api", f"{rest_api_id}/*/*/*")
+
+    @property
+    def api_log_group(self) -> str:
+        """Where the function logs."""
+        return f"/aws/lambda/{self.api}"
+
+    def log_group_arn(self, log_group: str) -> str:
+        """The ARN that matches every stream of a log group."""
+        return self._arn("logs", f"log-group:{log_group}:*")
+
+    def tenant(self, tenant: str) -> str:
+        """The API key and the usage plan of one tenant."""
+        return f"{self.cluster}-{tenant}"
+
+
+# S3 keys
+
+
+def job_key(tenant: str, job_id: str, fact: JobFact) -> str:
+    """Where one fact of a job is kept, in the bucket for jobs."""
+    return f"jobs/{tenant}/{job_id}/{fact}"
+
+
+def registry_key(runtime: str) -> str:
+    """Where a runtime's entry in the registry is kept, in the bucket for jobs."""
+    return f"{REGISTRY_PREFIX}{runtime}.json"
+
+
+REGISTRY_PREFIX = "runtimes/"
+
+
+def output_folder(tenant: str, prefix: str | None, label: str) -> str:
+    """The folder of a job's pictures in the output bucket, without a slash at its end.
+
+    The default tenant's is the AWS guidance's, ``<prefix>/<id>``; every other tenant writes under its own name.
+    """
+    segments = [tenant if tenant != DEFAULT_TENANT else None, prefix, label]
+    return "/".join(segment for segment in segments if segment)
+
+
+def picture_key(folder: str, label: str, run: str, number: int, extension: str) -> str:
+    """The key of a job's picture: ``number`` counts from 1, ``run`` is four hex digits, ``extension`` has its dot."""
+    return f"{folder}/{label}-{run}-{number}{extension}"
+
+
+def response_key(folder: str, label: str, run: str) -> str:
+    """The key of the engine's response to a job."""
+    return f"{folder}/{label}-{run}.out"
+
+
+def s3_url(bucket: str, key: str) -> str:
+    """The ``s3://`` URL of an object."""
+    return f"s3://{bucket}/{key}"
+
+
+def split_s3_url(url: str) -> tuple[str, str]:
+    """The bucket and the key of an ``s3://`` URL."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+# API keys
+
+
+def api_key_prefix(tenant: str) -> str:
+    """The ten hex digits with which every API key of a tenant begins: the API knows the tenant by them."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:10]

@@ -1,0 +1,107 @@
+"""The OpenAPI document of the API: what API Gateway deploys, and what clients read. Pure.
+
+API Gateway's part of it (``x-amazon-apigateway-…``): developer guide, "OpenAPI extensions for API Gateway".
+"""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from darkroom_contract import v1, v1alpha1, v1alpha2
+from darkroom_contract.dialects import Components, components
+from darkroom_contract.errors import ApiError, ErrorCode, ErrorResponse
+
+#: API Gateway's own limit on the time of an integration.
+INTEGRATION_TIMEOUT_SECONDS = 29
+
+#: What API Gateway answers by itself: the type of its response, our code, and what would be right.
+_GATEWAY_RESPONSES: tuple[tuple[str, ErrorCode, str], ...] = (
+    ("INVALID_API_KEY", ErrorCode.FORBIDDEN, "Send a valid API key in the header x-api-key."),
+    ("ACCESS_DENIED", ErrorCode.FORBIDDEN, "This API key may not do that."),
+    ("MISSING_AUTHENTICATION_TOKEN", ErrorCode.UNKNOWN_ROUTE, "There is no such path and method in this API."),
+    ("RESOURCE_NOT_FOUND", ErrorCode.UNKNOWN_ROUTE, "There is no such path in this API."),
+    (
+        "REQUEST_TOO_LARGE",
+        ErrorCode.TOO_LARGE,
+        "The request is too large; pass pictures by their https:// or s3:// URL.",
+    ),
+    ("UNSUPPORTED_MEDIA_TYPE", ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the content type application/json."),
+    ("THROTTLED", ErrorCode.TOO_MANY_REQUESTS, "Too many requests at once; send it again a little later."),
+    ("QUOTA_EXCEEDED", ErrorCode.TOO_MANY_REQUESTS, "The quota of this API key is used up."),
+    ("INTEGRATION_FAILURE", ErrorCode.UNAVAILABLE, "The API did not answer; send it again a little later."),
+    ("INTEGRATION_TIMEOUT", ErrorCode.TIMEOUT, "The API did not answer in time; send it again a little later."),
+    ("DEFAULT_4XX", ErrorCode.INVALID_FIELD, "The request is not one that this API takes."),
+    ("DEFAULT_5XX", ErrorCode.INTERNAL, "Something went wrong; send it again a little later."),
+)
+
+
+def document(invoke_arn: str, title: str) -> dict[str, Any]:
+    """The API's document; ``invoke_arn`` is the URI by which API Gateway invokes the function behind it."""
+    known = components(
+        [
+            (v1alpha1.Request, "validation"),
+            (v1alpha1.Response, "serialization"),
+            (v1alpha2.Request, "validation"),
+            (v1alpha2.Response, "serialization"),
+            (v1.SubmitRequest, "validation"),
+            (v1.JobView, "serialization"),
+            (ErrorResponse, "serialization"),
+        ]
+    )
+
+    def operation(name: str, status: str, answer: type[BaseModel], request: type[BaseModel] | None) -> dict[str, Any]:
+        described: dict[str, Any] = {"operationId": name, "security": [{"apiKey": []}]}
+        if request is not None:
+            described["requestBody"] = {"required": True, "content": _json(known, request)}
+        described["responses"] = {
+            status: {"description": "Accepted" if request else "Found", "content": _json(known, answer)},
+            "default": {"description": "Refused", "content": _json(known, ErrorResponse)},
+        }
+        described["x-amazon-apigateway-integration"] = {
+            "type": "aws_proxy",
+            "httpMethod": "POST",
+            "uri": invoke_arn,
+            "passthroughBehavior": "when_no_match",
+            "timeoutInMillis": INTEGRATION_TIMEOUT_SECONDS * 1000,
+        }
+        return described
+
+    job_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "openapi": "3.0.1",
+        "info": {"title": title, "version": "1"},
+        "paths": {
+            "/v1alpha1": {"post": operation("submitV1alpha1", "200", v1alpha1.Response, v1alpha1.Request)},
+            "/v1alpha2": {"post": operation("submitV1alpha2", "200", v1alpha2.Response, v1alpha2.Request)},
+            "/v1/jobs": {"post": operation("submitJob", "202", v1.JobView, v1.SubmitRequest)},
+            "/v1/jobs/{id}": {"get": {"parameters": [job_id], **operation("getJob", "200", v1.JobView, None)}},
+        },
+        "components": {
+            "schemas": known.schemas,
+            "securitySchemes": {"apiKey": {"type": "apiKey", "name": "x-api-key", "in": "header"}},
+        },
+        "x-amazon-apigateway-api-key-source": "HEADER",
+        "x-amazon-apigateway-gateway-responses": {
+            kind: _gateway_response(kind, code, message) for kind, code, message in _GATEWAY_RESPONSES
+        },
+    }
+
+
+def text(invoke_arn: str, title: str) -> str:
+    """The document as text: canonical, so that equal documents are equal texts."""
+    return json.dumps(document(invoke_arn, title), sort_keys=True, separators=(",", ":"))
+
+
+def _json(known: Components, model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": known.references[model]}}
+
+
+def _gateway_response(kind: str, code: ErrorCode, message: str) -> dict[str, Any]:
+    body = ErrorResponse(error=ApiError(code=code, message=message)).to_json()
+    response: dict[str, Any] = {"responseTemplates": {"application/json": body}}
+    if not kind.startswith("DEFAULT_"):  # a default keeps the status of the response that it stands in for
+        response["statusCode"] = str(code.status.value)
+    if code in (ErrorCode.TOO_MANY_REQUESTS, ErrorCode.UNAVAILABLE):
+        response["responseParameters"] = {"gatewayresponse.header.Retry-After": "'1'"}
+    return response

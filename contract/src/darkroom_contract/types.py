@@ -1,0 +1,127 @@
+"""The grammar of ids, names and values that every other model is built from. Pure."""
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic.alias_generators import to_camel
+
+DEFAULT_TENANT = "default"
+
+
+class Model(BaseModel):
+    """A value that never changes and has no fields but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fact(BaseModel):
+    """A value read from a place that a newer version may have written: fields that it does not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def to_json(self) -> str:
+        """Compact JSON without the fields that have no value; ASCII only when its strings are."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+class Description(Model):
+    """What people write in YAML: camelCase, every field checked."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True)
+
+
+class Task(StrEnum):
+    """What a runtime is asked to do."""
+
+    TEXT_TO_IMAGE = "text-to-image"
+    IMAGE_TO_IMAGE = "image-to-image"
+    EXTRA_SINGLE_IMAGE = "extra-single-image"
+    EXTRA_BATCH_IMAGES = "extra-batch-images"
+    PIPELINE = "pipeline"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        # The AWS guidance's queue agent spells it so.
+        return cls("extra-batch-images") if value == "extra-batch-image" else None
+
+
+class Engine(StrEnum):
+    """The software that a runtime runs: AUTOMATIC1111's web UI or ComfyUI."""
+
+    SDWEBUI = "sdwebui"
+    COMFYUI = "comfyui"
+
+    def runs(self, task: Task) -> bool:
+        """Whether the engine can run the task: ComfyUI runs workflows, the web UI everything else."""
+        return (task is Task.PIPELINE) == (self is Engine.COMFYUI)
+
+
+def _finite_unicode(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for path, leaf in leaves(value):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ValueError(f"{path or 'the value'} is not a finite number")
+        if isinstance(leaf, str) and not _is_unicode(leaf):
+            raise ValueError(f"{path or 'the value'} has half of a surrogate pair; send well-formed Unicode")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Every scalar in a JSON value (and every key of an object), with its path written as ``a.b[0].c``."""
+    pending: list[tuple[str, JsonValue]] = [(path, value)]
+    while pending:
+        here, item = pending.pop()
+        if isinstance(item, dict):
+            for key, child in item.items():
+                inner = f"{here}.{key}" if here else key
+                yield inner, key
+                pending.append((inner, child))
+        elif isinstance(item, list):
+            pending.extend((f"{here}[{index}]", child) for index, child in enumerate(item))
+        else:
+            yield here, item
+
+
+def _safe_prefix(prefix: str) -> str:
+    segments = prefix.removesuffix("/").split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise ValueError("a prefix is segments joined by single slashes; none may be empty, '.' or '..'")
+    return "/".join(segments)
+
+
+def utcnow() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+_LABEL = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
+
+#: A job's id, and a client's label for one. Part of S3 keys.
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+#: A runtime's name: a DNS label short enough for every AWS name that is built from it (IAM roles: 64 characters).
+RuntimeName = Annotated[str, StringConstraints(pattern=_LABEL)]
+TenantName = Annotated[str, StringConstraints(pattern=_LABEL)]
+#: A cluster's name has no hyphen, so that no cluster's AWS names begin with another's name and hyphen.
+ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$")]
+#: Where a job's pictures go in the output bucket: S3's safe characters (User Guide, "Object key naming guidelines").
+Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!_.*'()=@+/-]{1,512}$"), AfterValidator(_safe_prefix)]
+AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,2}-[0-9]$")]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+S3Url = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/.+$")]
+Timestamp = AwareDatetime
+#: An object of finite numbers and well-formed strings.
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite_unicode)]
+#: Seeds that both engines take (A1111 and ComfyUI's random ones stay within 32 bits).
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

@@ -1,0 +1,98 @@
+"""Darkroom's own request version: submit a job under an id of the client's, and ask for its status. Pure."""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from darkroom_contract.errors import JobError
+from darkroom_contract.job import Api, Job, new_job_id
+from darkroom_contract.types import (
+    Fact,
+    Identifier,
+    JsonObject,
+    Model,
+    Prefix,
+    RuntimeName,
+    S3Url,
+    Task,
+    Timestamp,
+    utcnow,
+)
+
+
+class SubmitRequest(Model):
+    """A body for ``POST /v1/jobs``."""
+
+    #: Makes the request safe to repeat: the same id with the same body is one job, with another body it is refused.
+    id: Identifier | None = None
+    runtime: RuntimeName
+    task: Task = Task.TEXT_TO_IMAGE
+    prefix: Prefix | None = None
+    context: JsonValue = {}
+    content: JsonObject
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of the request's meaning: key order and white space do not count."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_job(self, *, tenant: str) -> Job:
+        """The job that the request asks for."""
+        job_id = self.id or new_job_id()
+        return Job(
+            api=Api.V1,
+            job_id=job_id,
+            tenant=tenant,
+            label=job_id,
+            runtime=self.runtime,
+            task=self.task,
+            prefix=self.prefix,
+            context=self.context,
+            content=self.content,
+            submitted_at=utcnow(),
+        )
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in (JobStatus.ACCEPTED, JobStatus.RUNNING)
+
+
+class Image(Fact):
+    """A picture: where it is, and a URL by which anyone may download it for a while."""
+
+    location: S3Url
+    url: str
+
+
+class JobView(Fact):
+    """The answer to a submission and to ``GET /v1/jobs/{id}``."""
+
+    id: Identifier
+    status: JobStatus
+    runtime: str
+    task: Task
+    #: The folder of the pictures.
+    output_location: str
+    submitted_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    #: The share of the running job that is done, 0 to 1.
+    progress: Annotated[float, Field(ge=0, le=1)] | None = None
+    images: tuple[Image, ...] = ()
+    #: The engine's response.
+    output: S3Url | None = None
+    error: JobError | None = None

@@ -1,0 +1,56 @@
+"""The AWS guidance's second request version: ``task`` with metadata and the engine's own content. Pure."""
+
+from pydantic import JsonValue
+
+from darkroom_contract.job import Api, Job
+from darkroom_contract.types import Fact, Identifier, JsonObject, Prefix, RuntimeName, Task, utcnow
+from darkroom_contract.v1alpha1 import split_routing
+
+
+class Metadata(Fact):
+    """Who runs the task, what it is and where its pictures go."""
+
+    id: Identifier
+    runtime: RuntimeName
+    tasktype: Task
+    prefix: Prefix
+    context: JsonValue = {}
+
+
+class TaskBody(Fact):
+    """The task: metadata, and the engine's own request."""
+
+    metadata: Metadata
+    content: JsonObject
+
+
+class Request(Fact):
+    """A body for ``POST /v1alpha2``."""
+
+    task: TaskBody
+
+    def to_job(self, *, tenant: str, job_id: str) -> Job:
+        """The job that the request asks for."""
+        metadata = self.task.metadata
+        content, checkpoint = split_routing(metadata.tasktype, self.task.content)
+        return Job(
+            api=Api.V1ALPHA2,
+            job_id=job_id,
+            tenant=tenant,
+            label=metadata.id,
+            runtime=metadata.runtime,
+            task=metadata.tasktype,
+            prefix=metadata.prefix,
+            context=metadata.context,
+            content=content,
+            checkpoint=checkpoint,
+            submitted_at=utcnow(),
+        )
+
+
+class Response(Fact):
+    """The answer to a request that was accepted."""
+
+    id: str
+    runtime: str
+    output_location: str
