@@ -1,12 +1,13 @@
 # What a contributor types. Everything is installed into .venv/ from the hashed locks in requirements/.
 #   make demo   one picture, end to end          make test   lint, types and tests
 #   make local  the whole flow, until Ctrl-C     make lock   renew the locks after a change of dependencies
+#                                                make schemas  the same for the schemas after a change of models
 PYTHON ?= python3
 BIN := .venv/bin
 MEMBERS := contract agent api_lambda crossplane/function demo scripts
 PROMPT ?= a lighthouse on a cliff at dusk
 
-.PHONY: setup demo local test lint lock lock-check bench clean
+.PHONY: setup demo local test lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -59,6 +60,9 @@ lock-check: $(BIN)/uv
 	@rm -rf .venv/locks && cp -r requirements .venv/locks
 	@$(call compile_locks,.venv/locks)
 	@diff -r requirements .venv/locks || { echo "The locks are out of date: run make lock"; exit 1; }
+
+schemas: setup
+	$(BIN)/python -m darkroom_contract.schemas contract/schemas
 
 clean:
 	rm -rf .venv

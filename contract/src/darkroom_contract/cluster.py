@@ -1,8 +1,8 @@
 """The description of a cluster: ``clusters/<cluster>/cluster.yaml``, key ``cluster``. Pure."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from darkroom_contract.names import Names
 from darkroom_contract.types import (
@@ -27,6 +27,17 @@ class Tenant(Description):
     """Requests per day; none when absent."""
 
 
+def _distinct(tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+    names = [tenant.name for tenant in tenants]
+    if len(set(names)) < len(names):
+        raise ValueError("two tenants have the same name")
+    return tenants
+
+
+#: Every tenant of a cluster. Their names fit into the environment of the API's function (Lambda: 4 KiB in all).
+Tenants = Annotated[tuple[Tenant, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+
+
 class ApiSettings(Description):
     """The API in front of the cluster."""
 
@@ -39,13 +50,35 @@ class ApiSettings(Description):
     """The most requests that are answered at the same moment."""
 
 
+#: What CloudWatch Logs takes (API reference, PutRetentionPolicy).
+_LOG_RETENTIONS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365),
+    *(400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
+
+
+def _known_log_retention(days: int) -> int:
+    if days not in _LOG_RETENTIONS:
+        raise ValueError(f"CloudWatch Logs keeps logs for one of {', '.join(map(str, _LOG_RETENTIONS))} days")
+    return days
+
+
+LogRetention = Annotated[
+    int, AfterValidator(_known_log_retention), Field(json_schema_extra={"enum": [*_LOG_RETENTIONS]})
+]
+
+
 class Retention(Description):
     """How long things are kept, in days."""
 
     jobs: Annotated[int, Field(ge=15, le=3650)] = 30
     outputs: Annotated[int, Field(ge=1, le=3650)] | None = None
     """Kept for ever when absent."""
-    logs: Annotated[int, Field(ge=1, le=3653)] = 30
+    logs: LogRetention = 30
+
+
+#: As many as fit into a permissions boundary (IAM: 6144 characters).
+InputBuckets = Annotated[tuple[BucketName, ...], Field(max_length=20)]
 
 
 class Location(Description):
@@ -66,24 +99,17 @@ class Location(Description):
 class Cluster(Location):
     """One cluster: what differs between clusters, and nothing else."""
 
-    tenants: Annotated[tuple[Tenant, ...], Field(min_length=1)] = (Tenant(name=DEFAULT_TENANT),)
+    tenants: Tenants = (Tenant(name=DEFAULT_TENANT),)
     """The tenant ``default`` writes under prefixes of its own choice, as clients of the AWS guidance do."""
     api: ApiSettings = ApiSettings()
     retention: Retention = Retention()
-    input_buckets: tuple[BucketName, ...] = ()
+    input_buckets: InputBuckets = ()
     """Further buckets that input pictures may come from."""
 
     @property
     def location(self) -> Location:
         """The cluster's name and place alone."""
         return Location(name=self.name, account=self.account, region=self.region, eks_name=self.eks_name)
-
-    @model_validator(mode="after")
-    def _tenants_are_distinct(self) -> Self:
-        names = [tenant.name for tenant in self.tenants]
-        if len(set(names)) < len(names):
-            raise ValueError("tenants: two have the same name")
-        return self
 
 
 class Images(Description):

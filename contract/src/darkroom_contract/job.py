@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from darkroom_contract import inputs, names
 from darkroom_contract.types import (
     DEFAULT_TENANT,
+    Context,
     Engine,
     Fact,
     Identifier,
@@ -53,7 +54,7 @@ class Job(Fact):
     task: Task
     prefix: Prefix | None = None
     #: What the client wants back in the notification, unchanged.
-    context: JsonValue = {}
+    context: Context = {}
     #: The engine's own request: a web UI body, or a ComfyUI workflow in API format.
     content: JsonObject
     #: The model that a runtime with a dynamic checkpoint loads first.

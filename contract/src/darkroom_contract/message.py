@@ -8,12 +8,13 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import (
     DEFAULT_TENANT,
+    Context,
     Fact,
     Identifier,
     JsonObject,
@@ -56,7 +57,7 @@ class Metadata(Fact):
     runtime: str = ""
     tasktype: Task = Task.PIPELINE
     prefix: Prefix | None = None
-    context: JsonValue = {}
+    context: Context = {}
     darkroom: Delivery | None = None
 
 
@@ -89,12 +90,13 @@ class Message(Fact):
         )
 
     def to_body(self) -> str:
-        """The text to publish: ASCII, so that its length is its size in bytes; a claim check when it is too large."""
-        whole = json.dumps(self.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
-        if len(whole) <= MAX_INLINE_BYTES:
-            return whole
-        claim = self.model_copy(update={"content": None})
-        return json.dumps(claim.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+        """The text to publish; a claim check when the whole is too large."""
+        whole = self.to_text()
+        return whole if len(whole) <= MAX_INLINE_BYTES else self.model_copy(update={"content": None}).to_text()
+
+    def to_text(self) -> str:
+        """The whole message: ASCII, so that its length is its size in bytes."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
 
     def to_job(self, message_id: str) -> Job | None:
         """The job; ``message_id`` is its id when its client published it without the API. None for a claim check.

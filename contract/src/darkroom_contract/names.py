@@ -46,6 +46,10 @@ class Names:
             "aws",
         )
 
+    @property
+    def _domain(self) -> str:
+        return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
@@ -83,8 +87,7 @@ class Names:
 
     def queue_url(self, queue: str) -> str:
         """The URL of a queue by its name."""
-        suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
-        return f"https://sqs.{self.region}.{suffix}/{self.account}/{queue}"
+        return f"https://sqs.{self.region}.{self._domain}/{self.account}/{queue}"
 
     # Buckets
 
@@ -121,6 +124,10 @@ class Names:
         """The policy that bounds every role of the cluster."""
         return self._global_arn("iam", f"policy{self.role_path}{self.cluster}-boundary")
 
+    def eks_cluster_arn(self, eks_name: str) -> str:
+        """The ARN of the EKS cluster, by EKS's own name of it."""
+        return self._arn("eks", f"cluster/{eks_name}")
+
     # API
 
     @property
@@ -143,6 +150,10 @@ class Names:
         """The ARN that matches every call of every stage of a REST API."""
         return self._arn("execute-api", f"{rest_api_id}/*/*/*")
 
+    def api_url(self, rest_api_id: str, stage: str) -> str:
+        """Where a stage of a REST API is called."""
+        return f"https://{rest_api_id}.execute-api.{self.region}.{self._domain}/{stage}"
+
     @property
     def api_log_group(self) -> str:
         """Where the function logs."""
@@ -162,7 +173,7 @@ class Names:
 
 def job_key(tenant: str, job_id: str, fact: JobFact) -> str:
     """Where one fact of a job is kept, in the bucket for jobs."""
-    return f"jobs/{tenant}/{job_id}/{fact}"
+    return f"{JOBS_PREFIX}{tenant}/{job_id}/{fact}"
 
 
 def registry_key(runtime: str) -> str:
@@ -170,6 +181,7 @@ def registry_key(runtime: str) -> str:
     return f"{REGISTRY_PREFIX}{runtime}.json"
 
 
+JOBS_PREFIX = "jobs/"
 REGISTRY_PREFIX = "runtimes/"
 
 

@@ -70,7 +70,7 @@ def document(invoke_arn: str, title: str) -> dict[str, Any]:
     job_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         "openapi": "3.0.1",
-        "info": {"title": title, "version": "1"},
+        "info": {"title": title, "version": "1", "description": "Prompts to pictures, asynchronously."},
         "paths": {
             "/v1alpha1": {"post": operation("submitV1alpha1", "200", v1alpha1.Response, v1alpha1.Request)},
             "/v1alpha2": {"post": operation("submitV1alpha2", "200", v1alpha2.Response, v1alpha2.Request)},

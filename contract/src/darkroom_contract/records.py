@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from darkroom_contract import names
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
-from darkroom_contract.types import Fact, Identifier, S3Url, TenantName, Timestamp
+from darkroom_contract.types import Context, Fact, Identifier, S3Url, TenantName, Timestamp
 from darkroom_contract.v1 import JobStatus
 
 
@@ -78,7 +78,7 @@ class Notification(Fact):
     status: JobStatus
     image_url: tuple[S3Url, ...] | None = None
     output_url: S3Url | None = None
-    context: JsonValue = {}
+    context: Context = {}
     job_id: Identifier
     tenant: TenantName
     error: JobError | None = None

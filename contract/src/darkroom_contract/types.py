@@ -4,9 +4,17 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
 
 DEFAULT_TENANT = "default"
@@ -21,7 +29,8 @@ class Model(BaseModel):
 class Fact(BaseModel):
     """A value read from a place that a newer version may have written: fields that it does not know are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Errors name the field but not its value: they are logged, and a value may be a prompt.
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     def to_json(self) -> str:
         """Compact JSON without the fields that have no value; ASCII only when its strings are."""
@@ -60,13 +69,18 @@ class Engine(StrEnum):
         return (task is Task.PIPELINE) == (self is Engine.COMFYUI)
 
 
-def _finite_unicode(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _finite_unicode(value: Any) -> Any:
     for path, leaf in leaves(value):
+        where = path.encode("ascii", "backslashreplace").decode() or "the value"
         if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError(f"{path or 'the value'} is not a finite number")
+            raise ValueError(f"{where} is not a finite number")
         if isinstance(leaf, str) and not _is_unicode(leaf):
-            raise ValueError(f"{path or 'the value'} has half of a surrogate pair; send well-formed Unicode")
+            raise ValueError(f"{where} has half of a surrogate pair; send well-formed Unicode")
     return value
+
+
+def _context(value: Any) -> Any:
+    return {} if value is None else _finite_unicode(value)
 
 
 def _is_unicode(text: str) -> bool:
@@ -122,6 +136,6 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 S3Url = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/.+$")]
 Timestamp = AwareDatetime
 #: An object of finite numbers and well-formed strings.
-JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite_unicode)]
-#: Seeds that both engines take (A1111 and ComfyUI's random ones stay within 32 bits).
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_finite_unicode)]
+#: What a client wants back in the notification, unchanged. Null is the same as none.
+Context = Annotated[JsonValue, BeforeValidator(_context)]

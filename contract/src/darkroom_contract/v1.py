@@ -5,11 +5,12 @@ import json
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Api, Job, new_job_id
 from darkroom_contract.types import (
+    Context,
     Fact,
     Identifier,
     JsonObject,
@@ -31,7 +32,7 @@ class SubmitRequest(Model):
     runtime: RuntimeName
     task: Task = Task.TEXT_TO_IMAGE
     prefix: Prefix | None = None
-    context: JsonValue = {}
+    context: Context = {}
     content: JsonObject
 
     def fingerprint(self) -> str:

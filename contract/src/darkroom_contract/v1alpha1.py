@@ -41,7 +41,7 @@ class Request(Fact):
     def to_job(self, *, tenant: str, job_id: str, runtime: str = LEGACY_RUNTIME) -> Job:
         """The job that the request asks for."""
         routing = self.alwayson_scripts
-        content, checkpoint = split_routing(routing.task, self.body)
+        content, _ = split_routing(routing.task, self.body)
         return Job(
             api=Api.V1ALPHA1,
             job_id=job_id,
@@ -51,7 +51,7 @@ class Request(Fact):
             task=routing.task,
             prefix=routing.save_dir,
             content=content,
-            checkpoint=checkpoint,
+            checkpoint=routing.sd_model_checkpoint,
             submitted_at=utcnow(),
         )
 

@@ -1,9 +1,7 @@
 """The AWS guidance's second request version: ``task`` with metadata and the engine's own content. Pure."""
 
-from pydantic import JsonValue
-
 from darkroom_contract.job import Api, Job
-from darkroom_contract.types import Fact, Identifier, JsonObject, Prefix, RuntimeName, Task, utcnow
+from darkroom_contract.types import Context, Fact, Identifier, JsonObject, Prefix, RuntimeName, Task, utcnow
 from darkroom_contract.v1alpha1 import split_routing
 
 
@@ -14,7 +12,7 @@ class Metadata(Fact):
     runtime: RuntimeName
     tasktype: Task
     prefix: Prefix
-    context: JsonValue = {}
+    context: Context = {}
 
 
 class TaskBody(Fact):

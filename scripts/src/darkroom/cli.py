@@ -1,0 +1,179 @@
+"""The ``darkroom`` command."""
+
+import json
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from darkroom_contract.records import Notification
+from darkroom_contract.types import DEFAULT_TENANT, Engine
+from darkroom_contract.v1 import JobStatus
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.client import Client, RequestRefused
+from darkroom.cluster_files import ClusterFileError, load_cluster
+from darkroom.local.processes import ProcessFailed
+from darkroom.local.reconcile import NotReady
+from darkroom.local.stack import EngineNotFound, Options, Stack
+from darkroom.prompting import PromptError, build_request, save_pictures, show_progress
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+console = Console()
+
+_LOCAL_CLUSTER = Path("clusters/local")
+_LOGS = Path(".demo/logs")
+#: Where a local stack that runs says how to reach it.
+_LOCAL_ENDPOINT = Path(".demo/endpoint.json")
+_PICTURES = Path("pictures")
+
+ClusterFolder = Annotated[Path, typer.Option(help="The cluster's folder.", exists=True, file_okay=False)]
+RuntimeUrl = Annotated[
+    str | None, typer.Option(envvar="RUNTIME_URL", help="A real web UI or ComfyUI to stand behind a runtime.")
+]
+Out = Annotated[Path, typer.Option(help="Where the pictures are saved.")]
+
+
+@app.command()
+def prompt(
+    runtime: Annotated[str, typer.Argument(help="The runtime's name: its folder under runtimes/.")],
+    text: Annotated[str, typer.Argument(help="What to draw.")],
+    image: Annotated[Path | None, typer.Option(help="A picture to start from.", exists=True, dir_okay=False)] = None,
+    workflow: Annotated[
+        Path | None,
+        typer.Option(help="A ComfyUI workflow in API format with {{prompt}} in it.", exists=True, dir_okay=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the same picture again.", min=0)] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, max=150)] = 20,
+    out: Out = _PICTURES,
+    url: Annotated[str | None, typer.Option(envvar="DARKROOM_URL", help="The API, with its stage.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="Better by the variable: arguments are visible.")
+    ] = None,
+) -> None:
+    """Send a prompt, watch the job and save its pictures. Without a URL: to the local stack that runs."""
+    if url is None or api_key is None:
+        url, api_key = _local_endpoint()
+    with _clear_errors(), Client(url, api_key) as client:
+        request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
+        job = show_progress(console, client, client.submit(request))
+        if job.status is not JobStatus.COMPLETED:
+            reason = job.error.message if job.error else "no reason was given"
+            console.print(f"[red]{job.status}[/red] {reason}")
+            raise typer.Exit(1)
+        for path in save_pictures(client, job, out):
+            console.print(f"[green]saved[/green] {path}")
+
+
+@app.command()
+def local(cluster: ClusterFolder = _LOCAL_CLUSTER, runtime_url: RuntimeUrl = None) -> None:
+    """Run the whole flow on this computer until Ctrl-C. AWS is an emulator."""
+    with _clear_errors(), _stack(cluster, runtime_url) as stack:
+        _describe(stack)
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        while not stopped.wait(1):
+            if ended := [child.name for child in stack.agents.values() if not child.running]:
+                console.print(f"[red]{', '.join(ended)} ended[/red]; see {_LOGS}")
+                raise typer.Exit(1)
+        console.print("stopping")
+
+
+@app.command()
+def demo(
+    text: Annotated[str, typer.Argument(help="What to draw.")] = "a lighthouse on a cliff at dusk",
+    cluster: ClusterFolder = _LOCAL_CLUSTER,
+    runtime_url: RuntimeUrl = None,
+    out: Out = _PICTURES,
+) -> None:
+    """One prompt through the whole flow on this computer, and its picture on disk."""
+    with _clear_errors(), _stack(cluster, runtime_url) as stack:
+        runtime = next(name for name, it in stack.files.runtimes.items() if it.engine is Engine.SDWEBUI)
+        with Client(stack.url, stack.api_keys[DEFAULT_TENANT]) as client:
+            console.print(f"[bold]POST {stack.url}/v1/jobs[/bold]  runtime={runtime}  prompt={text!r}")
+            request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, seed=None, steps=20)
+            job = show_progress(console, client, client.submit(request))
+            notification = _await_notification(stack, job.id)
+            console.print("notification", notification.model_dump(mode="json", exclude_none=True))
+            paths = list(save_pictures(client, job, out))
+    for path in paths:
+        console.print(f"[green]picture[/green]  {path.resolve()}")
+    if not paths:
+        raise typer.Exit(1)
+
+
+def _await_notification(stack: Stack, job_id: str) -> Notification:
+    """The notification of a job, from the queue that keeps them."""
+    sqs, queue = stack.aws_client("sqs"), stack.queue_url(stack.names.result_topic)
+    while True:
+        for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20).get("Messages", []):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            notification = Notification.model_validate_json(message["Body"])
+            if notification.job_id == job_id:
+                return notification
+
+
+@contextmanager
+def _stack(cluster: Path, runtime_url: str | None) -> Iterator[Stack]:
+    """A local stack, started with a word on what happens; while it runs, ``darkroom prompt`` finds it."""
+    files = load_cluster(cluster)
+    with console.status("starting the emulator, the runtimes and the API"):
+        stack = Stack(files, Options(logs=_LOGS, runtime_url=runtime_url)).__enter__()
+    try:
+        _LOCAL_ENDPOINT.touch(mode=0o600)
+        _LOCAL_ENDPOINT.write_text(json.dumps({"url": stack.url, "apiKey": stack.api_keys[DEFAULT_TENANT]}))
+        yield stack
+    finally:
+        _LOCAL_ENDPOINT.unlink(missing_ok=True)
+        stack.__exit__()
+
+
+def _local_endpoint() -> tuple[str, str]:
+    try:
+        endpoint = json.loads(_LOCAL_ENDPOINT.read_text())
+    except FileNotFoundError:
+        console.print(
+            "[red]no local stack runs in this folder[/red]: start one with [bold]make local[/bold], "
+            "or set DARKROOM_URL and DARKROOM_API_KEY"
+        )
+        raise typer.Exit(2) from None
+    return endpoint["url"], endpoint["apiKey"]
+
+
+def _describe(stack: Stack) -> None:
+    table = Table("runtime", "engine", "behind it", title="Darkroom runs locally")
+    for name, runtime in stack.files.runtimes.items():
+        table.add_row(name, runtime.engine, stack.runtime_urls[name])
+    console.print(table)
+    console.print(f"API       {stack.url}  (header x-api-key)")
+    console.print(f"AWS       {stack.aws_environment['AWS_ENDPOINT_URL']}")
+    console.print(f"logs      {_LOGS}/")
+    console.print('try       .venv/bin/darkroom prompt webui "a lighthouse on a cliff at dusk"')
+    console.print("Ctrl-C stops it.")
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What a user can mend is said in a sentence, without a traceback."""
+    try:
+        yield
+    except RequestRefused as error:
+        console.print(f"[red]refused ({error.status}, {error.error.code})[/red] {error}")
+    except (ClusterFileError, EngineNotFound, NotReady, ProcessFailed, PromptError) as error:
+        console.print(f"[red]{error}[/red]")
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        console.print(f"[red]{'; '.join(problems)}[/red]")
+    except httpx.HTTPError as error:
+        console.print(f"[red]cannot reach the API[/red]: {error}")
+    else:
+        return
+    raise typer.Exit(1)

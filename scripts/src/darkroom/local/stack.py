@@ -1,0 +1,240 @@
+"""The local stack: emulator, composed resources, gateway, and an agent with its runtime for each runtime folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+import httpx
+from darkroom_contract import names
+from darkroom_contract.cluster import Images
+from darkroom_contract.names import Bucket
+from darkroom_contract.types import Engine
+from darkroom_function import model_runtime, prompt_api, storage
+from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+
+from darkroom.cluster_files import ClusterFiles
+from darkroom.local import kinds
+from darkroom.local.gateway import Gateway, UsagePlan
+from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
+from darkroom.local.processes import Child
+from darkroom.local.reconcile import Reconciler
+
+_HANDLER = "darkroom_api.handler.handler"
+_NAMESPACE = "runtimes"
+#: How each engine answers that it is one.
+_READY_PATHS = {Engine.SDWEBUI: "/sdapi/v1/options", Engine.COMFYUI: "/system_stats"}
+
+
+class EngineNotFound(Exception):  # noqa: N818 - it says what happened
+    """No engine answers at the URL that was given."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a local stack differs from another."""
+
+    #: Where logs are written.
+    logs: Path
+    #: A real web UI or ComfyUI, to stand behind the first runtime whose engine it answers as.
+    runtime_url: str | None = None
+    #: How long the demo runtime takes for a step, in seconds.
+    seconds_per_step: float = 0.02
+    #: Runtimes of the cluster that get no agent: a test runs its own.
+    without_agent: frozenset[str] = frozenset()
+
+
+class Stack:
+    """A local stack of a cluster: it runs inside a ``with`` statement, and leaves nothing behind but its logs."""
+
+    def __init__(self, files: ClusterFiles, options: Options) -> None:
+        self.files = files
+        self.names = files.cluster.names
+        self._options = options
+        self._cleanup = ExitStack()
+        #: The API keys by tenant.
+        self.api_keys = {
+            tenant.name: names.api_key_prefix(tenant.name) + secrets.token_hex(20) for tenant in files.cluster.tenants
+        }
+        #: Where each runtime's engine answers.
+        self.runtime_urls: dict[str, str] = {}
+        self.agents: dict[str, Child] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._cleanup.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API is, with its stage."""
+        return self.gateway.url
+
+    def aws_client(self, service: str) -> Any:
+        """A client of the emulator's."""
+        return self._aws.client(service)
+
+    def bucket(self, purpose: Bucket) -> str:
+        """The name of one of the buckets."""
+        return self.names.bucket(purpose)
+
+    def queue_url(self, queue: str) -> str:
+        """The URL of a queue by its name, at the emulator."""
+        url: str = self.aws_client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
+        return url
+
+    def agent_environment(self, runtime: str) -> dict[str, str]:
+        """The variables of a runtime's agent, as its pod would have them."""
+        described = self.files.runtimes[runtime]
+        return {
+            **self.aws_environment,
+            "QUEUE_URL": self.queue_url(self.names.runtime_queue(runtime)),
+            "DEAD_LETTER_QUEUE_URL": self.queue_url(self.names.dead_letter_queue(runtime)),
+            "RESULT_TOPIC_ARN": self.names.topic_arn(self.names.result_topic),
+            "OUTPUT_BUCKET": self.bucket(Bucket.OUTPUTS),
+            "JOBS_BUCKET": self.bucket(Bucket.JOBS),
+            "ENGINE": described.engine,
+            "RUNTIME_NAME": runtime,
+            "RUNTIME_URL": self.runtime_urls[runtime],
+            "HEALTH_PORT": "0",
+            "JOB_TIMEOUT_SECONDS": str(described.job_timeout_seconds),
+            "MAX_STARTS": str(described.max_starts),
+            "DYNAMIC_CHECKPOINT": str(described.dynamic_checkpoint).lower(),
+            "INPUT_BUCKETS": ",".join(self.files.cluster.input_buckets),
+            "TENANTS": ",".join(self.api_keys),
+        }
+
+    def _start(self) -> None:
+        self._options.logs.mkdir(parents=True, exist_ok=True)
+        emulator = self._child("emulator", ["darkroom.local.emulator"], {})
+        runtimes = self._start_runtimes()
+        region = self.files.cluster.region
+        self.aws_environment = {
+            "AWS_ENDPOINT_URL": emulator.url(),
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+        }
+        session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)  # noqa: S106
+        key_secrets = {(api_key_secret(tenant), "value"): key for tenant, key in self.api_keys.items()}
+        self._aws = kinds.Aws(session, emulator.url(), key_secrets)
+        self._api = self._reconcile()
+        self.gateway = self.serve_api()
+        self.runtime_urls |= {name: child.url() for name, child in runtimes.items()}
+        for name in self.files.runtimes.keys() - self._options.without_agent:
+            self.agents[name] = self._child(f"agent-{name}", ["darkroom_agent"], self.agent_environment(name))
+
+    def _child(self, name: str, module: list[str], env: dict[str, str]) -> Child:
+        child = Child(name, module, env, self._options.logs / f"{name}.log")
+        self._cleanup.callback(child.stop)
+        return child
+
+    def _start_runtimes(self) -> dict[str, Child]:
+        """A demo runtime for each runtime that no real engine stands behind."""
+        real_engine = engine_at(self._options.runtime_url) if self._options.runtime_url else None
+        children = {}
+        for name, runtime in self.files.runtimes.items():
+            if runtime.engine is real_engine and self._options.runtime_url:
+                self.runtime_urls[name], real_engine = self._options.runtime_url, None
+                continue
+            arguments = ["--engine", runtime.engine, "--port", "0"]
+            arguments += ["--seconds-per-step", str(self._options.seconds_per_step)]
+            children[name] = self._child(f"runtime-{name}", ["darkroom_demo", *arguments], {})
+        return children
+
+    def _reconcile(self) -> dict[str, dict[str, Any]]:
+        """Bring every composite into being; the API's resources as observed."""
+        cluster, reconciler = self.files.cluster, Reconciler(self._aws)
+        reconciler.reconcile("storage", partial(storage.compose, StorageSpec.of(cluster)))
+        images = Images(api=f"local/darkroom-api@{source_digest('darkroom_api')}")
+        reconciler.reconcile("api", partial(prompt_api.compose, PromptApiSpec.of(cluster, images)))
+        for name, runtime in self.files.runtimes.items():
+            spec = ModelRuntimeSpec.of(name, runtime, cluster, namespace=_NAMESPACE, service_account=name)
+            reconciler.reconcile(f"runtime {name}", partial(model_runtime.compose, spec))
+        return reconciler.observed("api")
+
+    def serve_api(self, variables: Mapping[str, str] | None = None) -> Gateway:
+        """The composed API, served; ``variables`` are further ones for its function."""
+        function = self._start_function(variables or {})
+        api = _only(self._api, "RestAPI")["resolved"]
+        stage = _only(self._api, "Stage")["resolved"]["stageName"]
+        gateway = Gateway(json.loads(api["body"]), stage, self._usage_plans(), function)
+        self._cleanup.callback(gateway.stop)
+        return gateway
+
+    def _start_function(self, variables: Mapping[str, str]) -> LambdaService:
+        spec = _only(self._api, "Function")["resolved"]
+        configuration = FunctionConfiguration(
+            name=self.names.api,
+            arn=self.names.api_function_arn,
+            timeout=spec["timeout"],
+            memory=spec["memorySize"],
+            concurrency=spec["reservedConcurrentExecutions"],
+            variables={**self.aws_environment, **spec["environment"]["variables"], **variables},
+        )
+        function = LambdaService(configuration, _HANDLER, self._options.logs)
+        self._cleanup.callback(function.stop)
+        function.start()
+        return function
+
+    def _usage_plans(self) -> list[UsagePlan]:
+        keys = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._api, "APIKey")}
+        plans = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._api, "UsagePlan")}
+        usage = []
+        for link in (item["resolved"] for item in _all(self._api, "UsagePlanKey")):
+            secret, plan = keys[link["keyId"]]["valueSecretRef"], plans[link["usagePlanId"]]
+            usage.append(
+                UsagePlan(
+                    key_id=link["keyId"],
+                    key_value=self._aws.secrets[secret["name"], secret["key"]],
+                    rate_limit=plan["throttleSettings"]["rateLimit"],
+                    burst_limit=plan["throttleSettings"]["burstLimit"],
+                    quota=plan.get("quotaSettings", {}).get("limit"),
+                )
+            )
+        return usage
+
+
+def engine_at(url: str) -> Engine:
+    """Which engine answers at a URL; raises ``EngineNotFound``."""
+    for engine, path in _READY_PATHS.items():
+        try:
+            if httpx.get(url.rstrip("/") + path, timeout=10).is_success:
+                return engine
+        except httpx.HTTPError:
+            continue
+    raise EngineNotFound(f"neither a web UI (started with --api) nor ComfyUI answers at {url}")
+
+
+def source_digest(package: str) -> str:
+    """A digest of a package's files, standing in for its image's: it changes when the code does."""
+    digest = hashlib.sha256()
+    root = Path(str(resources.files(package)))
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _all(composed: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [resource for resource in composed.values() if resource["kind"] == kind]
+
+
+def _only(composed: dict[str, dict[str, Any]], kind: str) -> dict[str, Any]:
+    (resource,) = _all(composed, kind)
+    return resource

@@ -1,0 +1,98 @@
+"""What ``darkroom prompt`` sends and shows: a request from the words of a command line, and a job on its way."""
+
+import base64
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from darkroom_contract.job import is_workflow
+from darkroom_contract.types import Task
+from darkroom_contract.v1 import JobView, SubmitRequest
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from darkroom.client import Client
+
+#: Stands in a workflow file where the prompt's text goes.
+PLACEHOLDER = "{{prompt}}"
+
+
+class PromptError(Exception):
+    """A file of the command line cannot be used; the message says why."""
+
+
+def build_request(
+    job_id: str, runtime: str, text: str, *, image: Path | None, workflow: Path | None, seed: int | None, steps: int
+) -> SubmitRequest:
+    """The request for a prompt; raises ``PromptError``.
+
+    Without a workflow it is a web UI's text-to-image, or image-to-image when there is an image.
+    """
+    if workflow is not None:
+        graph = _fill_in(_load_workflow(workflow), text, image)
+        return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, content=graph)
+    content: dict[str, Any] = {"prompt": text, "steps": steps, "width": 512, "height": 512}
+    if seed is not None:
+        content["seed"] = seed
+    if image is None:
+        return SubmitRequest(id=job_id, runtime=runtime, task=Task.TEXT_TO_IMAGE, content=content)
+    content["init_images"] = [_base64(image)]
+    return SubmitRequest(id=job_id, runtime=runtime, task=Task.IMAGE_TO_IMAGE, content=content)
+
+
+def show_progress(console: Console, client: Client, job: JobView) -> JobView:
+    """Follow a job on the console until nothing will change any more, and return it."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=console.is_terminal) as progress:
+        bar = progress.add_task("accepted", total=1.0)
+        latest = job
+        for latest in client.follow(job):
+            done = 1.0 if latest.status.is_final else latest.progress
+            progress.update(bar, description=str(latest.status), completed=done)
+    return latest
+
+
+def save_pictures(client: Client, job: JobView, folder: Path) -> Iterator[Path]:
+    """Save a job's pictures in the folder under their own names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for image in job.images:
+        path = folder / image.location.rpartition("/")[2]
+        path.write_bytes(client.download(image))
+        yield path
+
+
+def _load_workflow(path: Path) -> dict[str, Any]:
+    try:
+        graph = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PromptError(f"{path}: {error}") from None
+    if not is_workflow(graph):
+        raise PromptError(f"{path}: not a workflow in API format; export it by ComfyUI's menu Export (API)")
+    workflow: dict[str, Any] = graph
+    return workflow
+
+
+def _fill_in(graph: dict[str, Any], text: str, image: Path | None) -> dict[str, Any]:
+    """The workflow with the prompt's text and the image in their places."""
+    filled = copy.deepcopy(graph)
+    places = 0
+    for node in filled.values():
+        inputs = node.get("inputs", {})
+        for name, value in inputs.items():
+            if isinstance(value, str) and PLACEHOLDER in value:
+                inputs[name] = value.replace(PLACEHOLDER, text)
+                places += 1
+        if node["class_type"] == "LoadImage" and image is not None:
+            inputs["image"] = f"data:image/{image.suffix.lstrip('.').lower()};base64,{_base64(image)}"
+    if not places:
+        raise PromptError(f"the workflow has no text {PLACEHOLDER}, where the prompt would go")
+    return filled
+
+
+def _base64(path: Path) -> str:
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise PromptError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,43 @@
+"""One local stack for all tests of the flow: the emulator, the API, two runtimes and their agents."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from darkroom.cluster_files import ClusterFiles, load_cluster
+from darkroom.local.stack import Options, Stack
+from darkroom_contract.cluster import Tenant
+
+from tests.flow.flow import Flow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def files() -> ClusterFiles:
+    """The local cluster, with a tenant that may ask for little and a runtime that takes no jobs."""
+    files = load_cluster(ROOT / "clusters" / "local")
+    slow = Tenant(name="slow", rate_limit=0.001, burst_limit=1)
+    closed = files.runtimes["webui"].model_copy(update={"accepting": False, "checkpoint": "closed.safetensors"})
+    return replace(
+        files,
+        cluster=files.cluster.model_copy(update={"tenants": (*files.cluster.tenants, slow)}),
+        runtimes={**files.runtimes, "closed": closed},
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(files: ClusterFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack, with demo runtimes that take no time for a step."""
+    logs = tmp_path_factory.mktemp("logs")
+    with Stack(files, Options(logs=logs, seconds_per_step=0, without_agent=frozenset({"closed"}))) as stack:
+        yield stack
+
+
+@pytest.fixture
+def flow(stack: Stack) -> Iterator[Flow]:
+    """What a client does and sees; the notifications are this test's own copy."""
+    flow = Flow(stack)
+    yield flow
+    flow.close()

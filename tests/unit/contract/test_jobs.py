@@ -1,0 +1,154 @@
+"""Requests of every version become one form of job, and survive their way through the queue."""
+
+import json
+from typing import Any
+
+import pytest
+from darkroom_contract import v1, v1alpha1, v1alpha2
+from darkroom_contract.job import Api, FieldError, Job
+from darkroom_contract.message import MAX_INLINE_BYTES, Message, NotAMessage, receive
+from darkroom_contract.types import Engine, Task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.contract.test_types import json_values
+
+CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
+
+
+def v1alpha1_body(task: str = "image-to-image") -> dict[str, Any]:
+    return {
+        "prompt": "a dog",
+        "override_settings": {"a": 1, "b": 1},
+        "alwayson_scripts": {
+            "task": task,
+            "sd_model_checkpoint": CHECKPOINT,
+            "id_task": "9_1",
+            "uid": "456",
+            "save_dir": "outputs",
+            "image_link": "https://example.com/dog.png",
+            "sd_vae": "None",
+            "override_settings": {"b": 2},
+            "controlnet": {"args": [None]},
+        },
+    }
+
+
+def v1_job(**fields: Any) -> Job:
+    return v1.SubmitRequest.model_validate({"runtime": "sdxl", "content": {"prompt": "a"}, **fields}).to_job(
+        tenant="default"
+    )
+
+
+def test_a_v1alpha1_request_becomes_the_web_uis_own_body() -> None:
+    job = v1alpha1.Request.model_validate(v1alpha1_body()).to_job(tenant="default", job_id="j")
+    assert job.content == {
+        "prompt": "a dog",
+        "override_settings": {"a": 1, "b": 2},
+        "init_images": ["https://example.com/dog.png"],
+        "alwayson_scripts": {"controlnet": {"args": [None]}},
+    }
+    assert (job.label, job.folder, job.checkpoint) == ("9_1", "outputs/9_1", CHECKPOINT)
+    assert job.route == ("sd_model_checkpoint", CHECKPOINT)
+
+
+def test_an_image_link_means_nothing_to_text_to_image() -> None:
+    job = v1alpha1.Request.model_validate(v1alpha1_body("text-to-image")).to_job(tenant="default", job_id="j")
+    assert "init_images" not in job.content
+
+
+def test_taking_the_routing_data_out_twice_changes_nothing_more() -> None:
+    once, _ = v1alpha1.split_routing(Task.IMAGE_TO_IMAGE, v1alpha1_body())
+    assert v1alpha1.split_routing(Task.IMAGE_TO_IMAGE, once) == (once, None)
+
+
+def test_a_v1alpha2_request_is_routed_by_its_runtime() -> None:
+    metadata = {"id": "a", "runtime": "sdxl", "tasktype": "text-to-image", "prefix": "p/", "context": [1], "extra": 1}
+    body = {"task": {"metadata": metadata, "content": {"prompt": "a"}}}
+    job = v1alpha2.Request.model_validate(body).to_job(tenant="studio", job_id="j")
+    assert (job.route, job.folder, job.context) == (("runtime", "sdxl"), "studio/p/a", [1])
+
+
+def test_the_meaning_of_a_v1_request_has_one_fingerprint() -> None:
+    one = v1.SubmitRequest.model_validate_json('{"runtime": "a", "content": {"x": 1, "y": [2.5]}}')
+    same = v1.SubmitRequest.model_validate_json('{"content":{"y":[2.5],"x":1},"runtime":"a","task":"text-to-image"}')
+    other = v1.SubmitRequest.model_validate_json('{"runtime": "a", "content": {"x": 1, "y": [2.6]}}')
+    assert one.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+@given(content=st.dictionaries(st.text(), json_values, max_size=4), context=json_values)
+def test_a_job_survives_its_way_through_the_queue(content: dict[str, Any], context: Any) -> None:
+    job = v1_job(content=content, context=context)
+    text = Message.of(job, "nonce").to_body()
+    enveloped = json.dumps({"Type": "Notification", "MessageId": "sns", "Message": text})
+    for body in (text, enveloped):
+        assert receive(body, "sqs").message.to_job("unused") == job
+
+
+def test_a_large_content_stays_behind_and_the_message_says_whose_it_is() -> None:
+    job = v1_job(content={"prompt": "ü" * MAX_INLINE_BYTES})
+    text = Message.of(job, "nonce").to_body()
+    message = receive(text, "sqs").message
+    assert len(text.encode()) < 1024
+    assert message.to_job("sqs") is None
+    assert message.metadata.darkroom is not None
+    assert message.metadata.darkroom.job_id == job.job_id
+
+
+def test_a_clients_own_message_is_a_job_under_the_id_that_sns_gave_it() -> None:
+    body = {"metadata": {"id": "x" * 70, "runtime": "r", "tasktype": "extra-batch-image"}, "content": {"imageList": []}}
+    envelope = {"Type": "Notification", "MessageId": "0f5e", "Message": json.dumps(body)}
+    received = receive(json.dumps(envelope), "sqs")
+    job = received.message.to_job(received.message_id)
+    assert job is not None
+    assert (job.api, job.job_id, job.label, job.task) == (Api.DIRECT, "0f5e", "x" * 64, Task.EXTRA_BATCH_IMAGES)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "{}", '{"metadata": {"id": "a"}}', '{"metadata": {"id": "a/b"}, "content": {}}', '{"a": NaN}', "\x00"],
+)
+def test_what_is_no_job_is_poison_with_a_reason(body: str) -> None:
+    with pytest.raises(NotAMessage, match=r"\w"):
+        receive(body, "sqs").message.to_job("sqs")
+
+
+def test_a_missing_seed_is_pinned_and_one_that_is_there_is_kept() -> None:
+    assert v1_job(content={"seed": 5}).with_pinned_seed().content["seed"] == 5
+    contents: list[dict[str, Any]] = [{}, {"seed": -1}, {"seed": None}]
+    for content in contents:
+        seed = v1_job(content=content).with_pinned_seed().content["seed"]
+        assert isinstance(seed, int)
+        assert 0 <= seed < 2**32
+
+
+def test_a_workflow_gets_no_seed() -> None:
+    graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    assert v1_job(content=graph, task="text-to-image").with_pinned_seed().content == graph
+
+
+def test_comfyui_takes_a_workflow_whatever_its_task_is_called() -> None:
+    graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    assert v1_job(content=graph).for_engine(Engine.COMFYUI).task is Task.PIPELINE
+    for content in ({"prompt": "a"}, {}, {"nodes": [], "links": []}):
+        with pytest.raises(FieldError, match="workflow"):
+            v1_job(content=content).for_engine(Engine.COMFYUI)
+
+
+def test_the_web_ui_takes_no_workflow() -> None:
+    with pytest.raises(FieldError, match="sdwebui"):
+        v1_job(task="pipeline").for_engine(Engine.SDWEBUI)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"prefix": "studio/x"}, "prefix"),
+        ({"id": "studio"}, "prefix"),
+        ({"task": "image-to-image", "content": {"init_images": ["http://a/b"]}}, "body.init_images[0]"),
+    ],
+)
+def test_what_no_agent_could_do_is_refused_with_its_field(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(FieldError) as refusal:
+        v1_job(**fields).check(["default", "studio"], prefix_field="prefix", content_field="body")
+    assert refusal.value.field == field

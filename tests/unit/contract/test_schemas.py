@@ -1,0 +1,50 @@
+"""The published schemas are the models', and say what the models say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from darkroom_contract import openapi, schemas
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from tests.unit.contract.test_jobs import v1alpha1_body
+
+PUBLISHED = Path(__file__).parents[3] / "contract" / "schemas"
+
+
+@pytest.mark.parametrize("name", schemas.documents())
+def test_the_published_schemas_are_current(name: str) -> None:
+    assert json.loads((PUBLISHED / name).read_text()) == schemas.documents()[name], "run make schemas"
+
+
+def test_nothing_else_is_published() -> None:
+    assert {path.name for path in PUBLISHED.iterdir()} == set(schemas.documents())
+
+
+def test_the_openapi_document_is_one() -> None:
+    validate(openapi.document("arn:aws:apigateway:…", "Darkroom"))
+
+
+def test_the_openapi_document_has_no_word_that_openapi_30_lacks() -> None:
+    def words(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(words, value))
+        if isinstance(value, dict):
+            return set(value).union(*map(words, value.values()))
+        return set()
+
+    document = openapi.document("arn:aws:apigateway:…", "Darkroom")["components"]["schemas"]
+    assert not words(document) & {"const", "$defs", "prefixItems", "examples"}
+    assert '"null"' not in json.dumps(document)
+    assert all(name.isalnum() for name in document)
+
+
+def test_a_v1alpha1_body_fits_its_published_schema() -> None:
+    schema = json.loads((PUBLISHED / "v1alpha1.schema.json").read_text())
+    Draft202012Validator(schema).validate(v1alpha1_body())
+
+
+def test_an_equal_document_is_an_equal_text() -> None:
+    assert openapi.text("arn", "t") == openapi.text("arn", "t")
