@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -48,14 +49,15 @@ class Flow:
     def notifications(self, count: int, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> list[Any]:
         """The next notifications that are wanted; others are passed over."""
         found: list[Any] = []
-        for _ in range(PATIENCE_SECONDS):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
             answer = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
             for message in answer.get("Messages", []):
                 self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
                 found += filter(wanted, [json.loads(message["Body"])])
             if len(found) >= count:
                 return found
-        raise AssertionError(f"{len(found)} of {count} notifications came: {found}")
+        raise AssertionError(f"{len(found)} of {count} notifications came")
 
     def no_further_notification(self) -> bool:
         answer = self.sqs.receive_message(QueueUrl=self.queue, WaitTimeSeconds=2)

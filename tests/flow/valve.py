@@ -1,4 +1,4 @@
-"""A TCP forwarder that can be shut: callers then wait for an answer that does not come."""
+"""A TCP forwarder that can be shut: who calls it then waits for an answer that never comes."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 class Valve:
-    """Forwards connections on a free port of loopback to the host of a URL, once it is open."""
+    """Forwards connections on a free port of loopback to the host of a URL, those that come once it is open."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -43,7 +43,10 @@ class Valve:
                 threading.Thread(target=self._forward, args=(caller,), daemon=True).start()
 
     def _forward(self, caller: socket.socket) -> None:
-        self._opened.wait()
+        if not self._opened.is_set():
+            self._opened.wait()
+            caller.close()
+            return
         with contextlib.suppress(OSError), caller, socket.create_connection(self._target) as target:
             back = threading.Thread(target=_pump, args=(target, caller), daemon=True)
             back.start()

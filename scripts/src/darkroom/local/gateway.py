@@ -87,13 +87,9 @@ class Gateway:
         self._binary = frozenset(document.get("x-amazon-apigateway-binary-media-types", ()))
         self._routes = Map(
             [
-                Rule(
-                    path.replace("{", "<").replace("}", ">"),
-                    endpoint=(path, operation),
-                    methods=[method.upper()],
-                )
+                Rule(path.replace("{", "<").replace("}", ">"), endpoint=(path, method), methods=[method.upper()])
                 for path, operations in document["paths"].items()
-                for method, operation in operations.items()
+                for method in operations
             ],
             strict_slashes=False,
         )
@@ -148,10 +144,10 @@ class Gateway:
         if not segments or segments[0] != self._stage:
             raise _Refused("MISSING_AUTHENTICATION_TOKEN")
         try:
-            (path, operation), values = self._routes.bind("gateway").match("/" + "/".join(segments[1:]), request.method)
+            (path, method), values = self._routes.bind("gateway").match("/" + "/".join(segments[1:]), request.method)
         except HTTPException:
             raise _Refused("MISSING_AUTHENTICATION_TOKEN") from None
-        return path, operation, {name: str(value) for name, value in values.items()}
+        return path, self._document["paths"][path][method], {name: str(value) for name, value in values.items()}
 
     def _authorise(self, request: Request, operation: Mapping[str, Any]) -> UsagePlan | None:
         if not operation.get("security"):

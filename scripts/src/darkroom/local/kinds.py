@@ -154,12 +154,14 @@ def _bucket_policy(policy: Managed) -> Observation:
     return {"id": policy.spec["bucket"]}
 
 
-def _bucket_setting(method: str, **arguments: str) -> Callable[[Managed], Observation]:
-    """An entry that passes parts of the spec to one call: the argument's name, then the spec's fields for it."""
+def _bucket_setting(
+    method: str, argument: str, fields: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Callable[[Managed], Observation]:
+    """An entry that makes one call with one argument, made of fields of the spec."""
 
     def apply_setting(setting: Managed) -> Observation:
-        values = {name: _capitalise(setting.spec[field]) for name, field in arguments.items()}
-        getattr(setting.client("s3"), method)(Bucket=setting.spec["bucket"], **values)
+        value = _capitalise(fields(setting.spec))
+        getattr(setting.client("s3"), method)(Bucket=setting.spec["bucket"], **{argument: value})
         return {"id": setting.spec["bucket"]}
 
     return apply_setting
@@ -174,6 +176,19 @@ def _object(item: Managed) -> Observation:
         ContentType=spec.get("contentType", "application/octet-stream"),
     )
     return {"id": spec["key"]}
+
+
+def _encryption(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Encryption rules as AWS spells them."""
+    return [
+        {
+            "applyServerSideEncryptionByDefault": {
+                "SSEAlgorithm": rule["applyServerSideEncryptionByDefault"]["sseAlgorithm"]
+            },
+            "bucketKeyEnabled": rule.get("bucketKeyEnabled", False),
+        }
+        for rule in rules
+    ]
 
 
 def _bucket_lifecycle(lifecycle: Managed) -> Observation:
@@ -264,7 +279,8 @@ def _rest_api(api: Managed) -> Observation:
     api_id = api.observed.get("id") or gateway.create_rest_api(name=api.spec["name"])["id"]
     gateway.put_rest_api(restApiId=api_id, mode="overwrite", body=api.spec["body"].encode())
     region, account = api.spec["region"], api.client("sts").get_caller_identity()["Account"]
-    return {"id": api_id, "executionArn": f"arn:aws:execute-api:{region}:{account}:{api_id}"}
+    arn = f"arn:aws:execute-api:{region}:{account}:{api_id}"
+    return {"id": api_id, "executionArn": arn, "body": api.spec["body"]}
 
 
 def _deployment(deployment: Managed) -> Observation:
@@ -320,11 +336,21 @@ _ENTRIES: dict[str, Callable[[Managed], Observation]] = {
     "APIKey": _api_key,
     "Bucket": _bucket,
     "BucketLifecycleConfiguration": _bucket_lifecycle,
-    "BucketOwnershipControls": _bucket_setting("put_bucket_ownership_controls", OwnershipControls="rule"),
+    "BucketOwnershipControls": _bucket_setting(
+        "put_bucket_ownership_controls", "OwnershipControls", lambda spec: {"rules": [spec["rule"]]}
+    ),
     "BucketPolicy": _bucket_policy,
-    "BucketPublicAccessBlock": _bucket_setting("put_public_access_block"),
-    "BucketServerSideEncryptionConfiguration": _bucket_setting("put_bucket_encryption"),
-    "BucketVersioning": _bucket_setting("put_bucket_versioning", VersioningConfiguration="versioningConfiguration"),
+    "BucketPublicAccessBlock": _bucket_setting(
+        "put_public_access_block",
+        "PublicAccessBlockConfiguration",
+        lambda spec: {name: value for name, value in spec.items() if name not in ("region", "bucket")},
+    ),
+    "BucketServerSideEncryptionConfiguration": _bucket_setting(
+        "put_bucket_encryption", "ServerSideEncryptionConfiguration", lambda spec: {"rules": _encryption(spec["rule"])}
+    ),
+    "BucketVersioning": _bucket_setting(
+        "put_bucket_versioning", "VersioningConfiguration", lambda spec: spec["versioningConfiguration"]
+    ),
     "Deployment": _deployment,
     "Function": _function,
     "Group": _log_group,

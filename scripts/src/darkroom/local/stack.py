@@ -21,12 +21,13 @@ from darkroom_contract.names import Bucket
 from darkroom_contract.types import Engine
 from darkroom_function import model_runtime, prompt_api, storage
 from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+from darkroom_function.gateway import api_key_secret
 
 from darkroom.cluster_files import ClusterFiles
 from darkroom.local import kinds
 from darkroom.local.gateway import Gateway, UsagePlan
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
-from darkroom.local.processes import Child
+from darkroom.local.processes import Child, stop_all
 from darkroom.local.reconcile import Reconciler
 
 _HANDLER = "darkroom_api.handler.handler"
@@ -121,7 +122,7 @@ class Stack:
 
     def _start(self) -> None:
         self._options.logs.mkdir(parents=True, exist_ok=True)
-        emulator = self._child("emulator", ["darkroom.local.emulator"], {})
+        emulator = self._child("emulator", ["darkroom.local.emulator"])
         runtimes = self._start_runtimes()
         region = self.files.cluster.region
         self.aws_environment = {
@@ -137,11 +138,15 @@ class Stack:
         self._api = self._reconcile()
         self.gateway = self.serve_api()
         self.runtime_urls |= {name: child.url() for name, child in runtimes.items()}
-        for name in self.files.runtimes.keys() - self._options.without_agent:
-            self.agents[name] = self._child(f"agent-{name}", ["darkroom_agent"], self.agent_environment(name))
+        self._cleanup.callback(lambda: stop_all(self.agents.values()))
+        for name in sorted(self.files.runtimes.keys() - self._options.without_agent):
+            self.agents[name] = self._spawn(f"agent-{name}", ["darkroom_agent"], self.agent_environment(name))
 
-    def _child(self, name: str, module: list[str], env: dict[str, str]) -> Child:
-        child = Child(name, module, env, self._options.logs / f"{name}.log")
+    def _spawn(self, name: str, module: list[str], env: dict[str, str]) -> Child:
+        return Child(name, module, env, self._options.logs / f"{name}.log")
+
+    def _child(self, name: str, module: list[str]) -> Child:
+        child = self._spawn(name, module, {})
         self._cleanup.callback(child.stop)
         return child
 
@@ -155,7 +160,7 @@ class Stack:
                 continue
             arguments = ["--engine", runtime.engine, "--port", "0"]
             arguments += ["--seconds-per-step", str(self._options.seconds_per_step)]
-            children[name] = self._child(f"runtime-{name}", ["darkroom_demo", *arguments], {})
+            children[name] = self._child(f"runtime-{name}", ["darkroom_demo", *arguments])
         return children
 
     def _reconcile(self) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,5 @@
+"""Darkroom's demo runtime: speaks the HTTP APIs of both engines and draws pictures instead of diffusing them."""
+
+from darkroom_demo.server import DemoServer, Engine, serving
+
+__all__ = ["DemoServer", "Engine", "serving"]
