@@ -12,18 +12,22 @@ from darkroom_contract.cluster import Tenant
 from tests.flow.flow import Flow
 
 ROOT = Path(__file__).parents[2]
+#: A runtime for tests that run an agent of their own.
+INPUTS_RUNTIME = "inputs"
 
 
 @pytest.fixture(scope="session")
 def files() -> ClusterFiles:
-    """The local cluster, with a tenant that may ask for little and a runtime that takes no jobs."""
+    """The local cluster, with a tenant that may ask for little, and two runtimes without an agent."""
     files = load_cluster(ROOT / "clusters" / "local")
     slow = Tenant(name="slow", rate_limit=0.001, burst_limit=1)
-    closed = files.runtimes["webui"].model_copy(update={"accepting": False, "checkpoint": "closed.safetensors"})
+    webui = files.runtimes["webui"]
+    closed = webui.model_copy(update={"accepting": False, "checkpoint": "closed.safetensors"})
+    inputs = webui.model_copy(update={"checkpoint": f"{INPUTS_RUNTIME}.safetensors"})
     return replace(
         files,
         cluster=files.cluster.model_copy(update={"tenants": (*files.cluster.tenants, slow)}),
-        runtimes={**files.runtimes, "closed": closed},
+        runtimes={**files.runtimes, "closed": closed, INPUTS_RUNTIME: inputs},
     )
 
 
@@ -31,7 +35,9 @@ def files() -> ClusterFiles:
 def stack(files: ClusterFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack, with demo runtimes that take no time for a step."""
     logs = tmp_path_factory.mktemp("logs")
-    with Stack(files, Options(logs=logs, seconds_per_step=0, without_agent=frozenset({"closed"}))) as stack:
+    with Stack(
+        files, Options(logs=logs, seconds_per_step=0, without_agent=frozenset({"closed", INPUTS_RUNTIME}))
+    ) as stack:
         yield stack
 
 

@@ -113,6 +113,7 @@ class Stack:
             "RUNTIME_NAME": runtime,
             "RUNTIME_URL": self.runtime_urls[runtime],
             "HEALTH_PORT": "0",
+            "RECEIVE_WAIT_SECONDS": "1",  # so that a stack stops soon
             "JOB_TIMEOUT_SECONDS": str(described.job_timeout_seconds),
             "MAX_STARTS": str(described.max_starts),
             "DYNAMIC_CHECKPOINT": str(described.dynamic_checkpoint).lower(),
