@@ -46,8 +46,9 @@ class ApiSettings(Description):
     """Lambda's memory, in MiB; its processor grows with it."""
     timeout: Annotated[int, Field(ge=3, le=29)] = 10
     """The longest that one request may take, in seconds; API Gateway gives up at 29."""
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = 100
-    """The most requests that are answered at the same moment."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The most requests that are answered at the same moment, reserved in the account; absent: what the account has
+    left. A new account may have as few as ten in all, and none of them can be reserved."""
 
 
 #: What CloudWatch Logs takes (API reference, PutRetentionPolicy).

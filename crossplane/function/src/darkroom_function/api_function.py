@@ -1,0 +1,72 @@
+"""The API's Lambda function: its role, its log, and who may invoke it. Pure."""
+
+from collections.abc import Iterator
+
+from darkroom_contract.names import Bucket, Names
+
+from darkroom_function import permissions, policy
+from darkroom_function.apis import PromptApiSpec
+from darkroom_function.identity import role
+from darkroom_function.managed import Kind, Managed, Observed, Owner, declared
+
+_PERMISSION = "invoke-permission"
+
+#: As all of the project's images: built and tested on one kind of machine, without emulation. Graviton would save a
+#: fifth of the function's cost, which is next to nothing beside a GPU's.
+_ARCHITECTURE = "x86_64"
+
+
+def compose(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed]:
+    """The function and what it needs."""
+    trust = policy.allow("AllowLambda", ["sts:AssumeRole"], service="lambda.amazonaws.com")
+    yield from role(owner, names, names.api_role, trust, permissions.api(names))
+    yield owner.managed(
+        Kind.LOG_GROUP, "log-group", {"retentionInDays": spec.log_retention}, external_name=names.api_log_group
+    )
+    yield owner.managed(
+        Kind.FUNCTION,
+        "function",
+        {
+            "packageType": "Image",
+            "imageUri": spec.image,
+            "architectures": [_ARCHITECTURE],
+            "role": names.role_arn(names.api_role),
+            "memorySize": spec.api.memory,
+            "timeout": spec.api.timeout,
+            **({"reservedConcurrentExecutions": spec.api.concurrency} if spec.api.concurrency else {}),
+            "environment": {"variables": {**_environment(names, spec)}},
+            "loggingConfig": {"logFormat": "JSON", "logGroup": names.api_log_group},
+            "tracingConfig": {"mode": "Active"},
+        },
+        external_name=names.api,
+    )
+
+
+def _environment(names: Names, spec: PromptApiSpec) -> dict[str, str]:
+    return {
+        "PROMPT_TOPIC_ARN": names.topic_arn(names.prompt_topic),
+        "JOBS_BUCKET": names.bucket(Bucket.JOBS),
+        "OUTPUT_BUCKET": names.bucket(Bucket.OUTPUTS),
+        "TENANTS": ",".join(tenant.name for tenant in spec.tenants),
+        "TIMEOUT_SECONDS": str(spec.api.timeout),
+        "POWERTOOLS_SERVICE_NAME": names.api,
+        "POWERTOOLS_METRICS_NAMESPACE": "Darkroom",
+    }
+
+
+def invoke_permission(owner: Owner, names: Names, rest_api_id: str | None, observed: Observed) -> Iterator[Managed]:
+    """That API Gateway may invoke the function for this API: none until the API has an id, and never none again."""
+    # A permission that is there keeps its source while the API's id is not known.
+    source = names.api_execution_arn(rest_api_id) if rest_api_id else declared(observed, _PERMISSION, "sourceArn")
+    if source or _PERMISSION in observed:
+        yield owner.managed(
+            Kind.PERMISSION,
+            _PERMISSION,
+            {
+                "functionName": names.api,
+                "statementId": "api-gateway",
+                "action": "lambda:InvokeFunction",
+                "principal": "apigateway.amazonaws.com",
+                **({"sourceArn": source} if source else {}),
+            },
+        )

@@ -1,0 +1,202 @@
+"""Managed resources: what a composition asks Crossplane's AWS provider for, and what was observed of it. Pure.
+
+A composition names its resources by *keys*, unique within the composite; the object's own name in Kubernetes is
+``<owner>.<key>``. An owner is unique within its namespace and has no dot, so that no two objects get the same name.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, Self, TypeAlias, TypeVar
+
+from darkroom_contract.types import Description, Model
+from pydantic import JsonValue
+
+#: What Crossplane observed: the composed objects, whole, by their keys.
+Observed: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+#: Not LateInitialize: it copies into an object what AWS has beside it. A Queue would take over its QueueRedrivePolicy's
+#: document that way, and set it back when that changes.
+_MANAGEMENT_POLICIES = ["Observe", "Create", "Update", "Delete"]
+
+
+class Kind(StrEnum):
+    """The kinds of managed resources that the compositions use."""
+
+    TOPIC = "Topic"
+    TOPIC_POLICY = "TopicPolicy"
+    TOPIC_SUBSCRIPTION = "TopicSubscription"
+    QUEUE = "Queue"
+    QUEUE_POLICY = "QueuePolicy"
+    QUEUE_REDRIVE_POLICY = "QueueRedrivePolicy"
+    QUEUE_REDRIVE_ALLOW_POLICY = "QueueRedriveAllowPolicy"
+    BUCKET = "Bucket"
+    BUCKET_PUBLIC_ACCESS_BLOCK = "BucketPublicAccessBlock"
+    BUCKET_OWNERSHIP_CONTROLS = "BucketOwnershipControls"
+    BUCKET_ENCRYPTION = "BucketServerSideEncryptionConfiguration"
+    BUCKET_POLICY = "BucketPolicy"
+    BUCKET_LIFECYCLE = "BucketLifecycleConfiguration"
+    BUCKET_VERSIONING = "BucketVersioning"
+    OBJECT = "Object"
+    ROLE = "Role"
+    ROLE_POLICY = "RolePolicy"
+    POD_IDENTITY_ASSOCIATION = "PodIdentityAssociation"
+    LOG_GROUP = "Group"
+    FUNCTION = "Function"
+    PERMISSION = "Permission"
+    REST_API = "RestAPI"
+    DEPLOYMENT = "Deployment"
+    STAGE = "Stage"
+    METHOD_SETTINGS = "MethodSettings"
+    API_KEY = "APIKey"
+    USAGE_PLAN = "UsagePlan"
+    USAGE_PLAN_KEY = "UsagePlanKey"
+
+    @property
+    def api_version(self) -> str:
+        """The kind's API group and version."""
+        return f"{_SERVICES[self]}.aws.m.upbound.io/v1beta1"
+
+
+_SERVICES = {
+    kind: service
+    for service, kinds in {
+        "sns": (Kind.TOPIC, Kind.TOPIC_POLICY, Kind.TOPIC_SUBSCRIPTION),
+        "sqs": (Kind.QUEUE, Kind.QUEUE_POLICY, Kind.QUEUE_REDRIVE_POLICY, Kind.QUEUE_REDRIVE_ALLOW_POLICY),
+        "s3": (
+            Kind.BUCKET,
+            Kind.BUCKET_PUBLIC_ACCESS_BLOCK,
+            Kind.BUCKET_OWNERSHIP_CONTROLS,
+            Kind.BUCKET_ENCRYPTION,
+            Kind.BUCKET_POLICY,
+            Kind.BUCKET_LIFECYCLE,
+            Kind.BUCKET_VERSIONING,
+            Kind.OBJECT,
+        ),
+        "iam": (Kind.ROLE, Kind.ROLE_POLICY),
+        "eks": (Kind.POD_IDENTITY_ASSOCIATION,),
+        "cloudwatchlogs": (Kind.LOG_GROUP,),
+        "lambda": (Kind.FUNCTION, Kind.PERMISSION),
+        "apigateway": (
+            Kind.REST_API,
+            Kind.DEPLOYMENT,
+            Kind.STAGE,
+            Kind.METHOD_SETTINGS,
+            Kind.API_KEY,
+            Kind.USAGE_PLAN,
+            Kind.USAGE_PLAN_KEY,
+        ),
+    }.items()
+    for kind in kinds
+}
+
+
+class Managed(Model):
+    """A managed resource, with the fields that the compositions have an opinion about and no others."""
+
+    key: str
+    """Its name within the composite."""
+    name: str
+    """Its name in Kubernetes."""
+    kind: Kind
+    for_provider: dict[str, JsonValue]
+    external_name: str | None = None
+    """Its name in AWS, for the kinds whose name is no field of theirs."""
+    retained: bool = False
+    """Whether what it stands for stays in AWS when the object is deleted."""
+
+    def manifest(self) -> dict[str, Any]:
+        """The object as it is applied. Which account it is in, the ClusterProviderConfig ``default`` says."""
+        metadata: dict[str, Any] = {"name": self.name}
+        if self.external_name is not None:
+            metadata["annotations"] = {"crossplane.io/external-name": self.external_name}
+        policies = [policy for policy in _MANAGEMENT_POLICIES if not (self.retained and policy == "Delete")]
+        return {
+            "apiVersion": self.kind.api_version,
+            "kind": self.kind.value,
+            "metadata": metadata,
+            "spec": {"managementPolicies": policies, "forProvider": self.for_provider},
+        }
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Makes one composite's resources. ``name`` is unique among the composites of a namespace."""
+
+    name: str
+    region: str
+
+    def managed(
+        self,
+        kind: Kind,
+        key: str,
+        for_provider: Mapping[str, JsonValue],
+        *,
+        external_name: str | None = None,
+        retained: bool = False,
+    ) -> Managed:
+        """A resource in the composite's region (IAM has none)."""
+        place = {} if _SERVICES[kind] == "iam" else {"region": self.region}
+        return Managed(
+            key=key,
+            name=f"{self.name}.{key}",
+            kind=kind,
+            for_provider={**place, **for_provider},
+            external_name=external_name,
+            retained=retained,
+        )
+
+    def reference(self, key: str) -> dict[str, JsonValue]:
+        """A reference to another resource of the composite, followed anew each time.
+
+        By default the provider follows a reference once and keeps what it found, even when the reference changes.
+        """
+        return {"name": f"{self.name}.{key}", "policy": {"resolve": "Always"}}
+
+
+@dataclass(frozen=True)
+class ComposedResource:
+    """A resource that is wanted, and whether it is observed to be ready."""
+
+    resource: Managed
+    ready: bool
+
+
+_Status = TypeVar("_Status", bound=Description)
+
+
+@dataclass(frozen=True)
+class Composed(Generic[_Status]):
+    """What a composite becomes: its resources by key, dependencies first, what it shows, and whether it works."""
+
+    resources: dict[str, ComposedResource]
+    status: _Status
+    ready: bool
+
+    @classmethod
+    def of(cls, resources: Iterable[Managed], observed: Observed, status: _Status, *, complete: bool = True) -> Self:
+        """Judge readiness by what is observed. ``complete`` is false while something that is wanted has to wait."""
+        composed = {
+            resource.key: ComposedResource(resource, is_ready(observed, resource.key)) for resource in resources
+        }
+        return cls(composed, status, complete and all(resource.ready for resource in composed.values()))
+
+
+def is_ready(observed: Observed, *keys: str) -> bool:
+    """Whether all these resources are observed with the condition Ready."""
+    return all(_has_condition(observed.get(key, {}), "Ready") for key in keys)
+
+
+def _has_condition(resource: Mapping[str, Any], kind: str) -> bool:
+    conditions = resource.get("status", {}).get("conditions", ())
+    return any(condition.get("type") == kind and condition.get("status") == "True" for condition in conditions)
+
+
+def at_provider(observed: Observed, key: str, field: str) -> Any:
+    """A field of a resource as AWS has it, or None while it is not known."""
+    return observed.get(key, {}).get("status", {}).get("atProvider", {}).get(field)
+
+
+def declared(observed: Observed, key: str, field: str) -> Any:
+    """A field of a resource as it was last asked for, or None."""
+    return observed.get(key, {}).get("spec", {}).get("forProvider", {}).get(field)

@@ -1,0 +1,119 @@
+"""Topics, queues and subscriptions. Pure.
+
+What SNS and SQS may do is said in policies of their own kinds (TopicPolicy, QueuePolicy): a policy within a Topic or a
+Queue is rewritten without end (provider-upjet-aws#1356).
+"""
+
+from darkroom_contract.names import Names
+from pydantic import JsonValue
+
+from darkroom_function import policy
+from darkroom_function.managed import Kind, Managed, Owner
+from darkroom_function.policy import canonical_json
+
+#: The longest that SQS keeps a message: a queue may have to wait for GPUs, a dead letter for people.
+_RETENTION_SECONDS = 14 * 24 * 60 * 60
+#: SNS takes no larger message.
+_MAX_MESSAGE_BYTES = 256 * 1024
+_LONG_POLL_SECONDS = 20
+
+
+def topic(owner: Owner, names: Names, key: str, name: str) -> list[Managed]:
+    """A topic that takes messages over TLS only. Who may publish, the publishers' own policies say."""
+    arn = names.topic_arn(name)
+    # SNS refuses "sns:*" in a topic's policy; publishing is what carries data.
+    only_tls = policy.document(policy.deny_insecure_transport("sns:Publish", [arn]))
+    return [
+        owner.managed(Kind.TOPIC, key, {}, external_name=name),
+        owner.managed(Kind.TOPIC_POLICY, f"{key}-policy", {"arn": arn, "policy": only_tls}),
+    ]
+
+
+def queue(
+    owner: Owner, names: Names, key: str, name: str, *, topic: str, visibility_timeout_seconds: int
+) -> list[Managed]:
+    """A queue, encrypted with SQS's own key, that takes a topic's messages, and is used over TLS only."""
+    arn = names.queue_arn(name)
+    deliver = policy.allow(
+        "AllowTopic",
+        ["sqs:SendMessage"],
+        [arn],
+        service="sns.amazonaws.com",
+        conditions={"ArnEquals": {"aws:SourceArn": names.topic_arn(topic)}},
+    )
+    return [
+        owner.managed(
+            Kind.QUEUE,
+            key,
+            {
+                "name": name,
+                "visibilityTimeoutSeconds": visibility_timeout_seconds,
+                "messageRetentionSeconds": _RETENTION_SECONDS,
+                "receiveWaitTimeSeconds": _LONG_POLL_SECONDS,
+                "maxMessageSize": _MAX_MESSAGE_BYTES,
+                "sqsManagedSseEnabled": True,
+            },
+        ),
+        owner.managed(
+            Kind.QUEUE_POLICY,
+            f"{key}-policy",
+            {
+                "queueUrl": names.queue_url(name),
+                "policy": policy.document(deliver, policy.deny_insecure_transport("sqs:*", [arn])),
+            },
+        ),
+    ]
+
+
+def redrive(owner: Owner, names: Names, name: str, dead_letters: str, *, max_receive_count: int) -> list[Managed]:
+    """Let a queue, and no other, move messages to its dead-letter queue after so many receives."""
+    return [
+        owner.managed(
+            Kind.QUEUE_REDRIVE_ALLOW_POLICY,
+            "redrive-allow-policy",
+            {
+                "queueUrl": names.queue_url(dead_letters),
+                "redriveAllowPolicy": canonical_json(
+                    {"redrivePermission": "byQueue", "sourceQueueArns": [names.queue_arn(name)]}
+                ),
+            },
+        ),
+        owner.managed(
+            Kind.QUEUE_REDRIVE_POLICY,
+            "redrive-policy",
+            {
+                "queueUrl": names.queue_url(name),
+                "redrivePolicy": canonical_json(
+                    {"deadLetterTargetArn": names.queue_arn(dead_letters), "maxReceiveCount": max_receive_count}
+                ),
+            },
+        ),
+    ]
+
+
+def subscription(
+    owner: Owner,
+    names: Names,
+    key: str,
+    *,
+    topic: str,
+    queue: str,
+    attributes: JsonValue = None,
+    dead_letters: str | None = None,
+) -> Managed:
+    """A queue's subscription to a topic: to every message, or to those whose attributes pass the filter.
+
+    Raw: the message's body is the queue message's, its attributes are the queue message's attributes, and X-Ray's
+    trace goes on (``AWSTraceHeader``). What SNS cannot deliver goes to ``dead_letters``.
+    """
+    for_provider: dict[str, JsonValue] = {
+        "topicArn": names.topic_arn(topic),
+        "protocol": "sqs",
+        "endpoint": names.queue_arn(queue),
+        "rawMessageDelivery": True,
+    }
+    if attributes is not None:
+        for_provider |= {"filterPolicyScope": "MessageAttributes", "filterPolicy": canonical_json(attributes)}
+    if dead_letters is not None:
+        for_provider["redrivePolicy"] = canonical_json({"deadLetterTargetArn": names.queue_arn(dead_letters)})
+    return owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider)

@@ -1,0 +1,125 @@
+"""The composition of ``ModelRuntime``: a runtime's queues, its agent's role, its entry in the registry. Pure.
+
+The API learns of a runtime by its entry, so the entry waits for all that brings a prompt into the queue; from then on
+it stays for as long as the runtime is asked for.
+"""
+
+from darkroom_contract.names import Bucket, Names, registry_key
+from darkroom_contract.registry import RegistryEntry
+from pydantic import JsonValue
+
+from darkroom_function import messaging, permissions, policy
+from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus
+from darkroom_function.identity import role
+from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, is_ready
+from darkroom_function.policy import Statement
+
+#: The agent prolongs it by its heartbeat for as long as it holds a message. When a GPU is gone without a word, another
+#: has the message after this time.
+_VISIBILITY_TIMEOUT_SECONDS = 60
+#: A backstop: the agent counts how often a GPU began a job, and gives up long before. A message that is given back,
+#: by a Spot interruption say, was received but is no failure.
+_MAX_RECEIVE_COUNT = 50
+#: What a prompt passes on its way into the queue.
+_ROUTE = ("queue", "queue-policy", "subscription")
+_ENTRY = "registry-entry"
+
+
+def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntimeStatus]:
+    """What AWS has of one model runtime."""
+    names = spec.cluster.names
+    queue, dead_letters = names.runtime_queue(spec.name), names.dead_letter_queue(spec.name)
+    owner = Owner(queue, spec.cluster.region)
+    resources = [*_queues(owner, names, spec, queue, dead_letters), *_identity(owner, names, spec)]
+    registered = _ENTRY in observed or is_ready(observed, *_ROUTE)
+    if registered:
+        resources.append(_registry_entry(owner, names, spec))
+    status = ModelRuntimeStatus(
+        queue_url=names.queue_url(queue),
+        dead_letter_queue_url=names.queue_url(dead_letters),
+        role_arn=names.role_arn(names.runtime_role(spec.name)),
+    )
+    return Composed.of(resources, observed, status, complete=registered)
+
+
+def _queues(owner: Owner, names: Names, spec: ModelRuntimeSpec, queue: str, dead_letters: str) -> list[Managed]:
+    def runtime_queue(key: str, name: str) -> list[Managed]:
+        return messaging.queue(
+            owner, names, key, name, topic=names.prompt_topic, visibility_timeout_seconds=_VISIBILITY_TIMEOUT_SECONDS
+        )
+
+    return [
+        *runtime_queue("dead-letter-queue", dead_letters),
+        *runtime_queue("queue", queue),
+        *messaging.redrive(owner, names, queue, dead_letters, max_receive_count=_MAX_RECEIVE_COUNT),
+        messaging.subscription(
+            owner,
+            names,
+            "subscription",
+            topic=names.prompt_topic,
+            queue=queue,
+            attributes=_routed_here(spec),
+            dead_letters=dead_letters,
+        ),
+    ]
+
+
+def _routed_here(spec: ModelRuntimeSpec) -> JsonValue:
+    by_name: JsonValue = {"runtime": [spec.name]}
+    checkpoint = _routing_checkpoint(spec)
+    if checkpoint is None:
+        return by_name
+    return {"$or": [{"sd_model_checkpoint": [checkpoint]}, by_name]}
+
+
+def _routing_checkpoint(spec: ModelRuntimeSpec) -> str | None:
+    return spec.checkpoint if spec.default_for_checkpoint else None
+
+
+def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> list[Managed]:
+    name = names.runtime_role(spec.name)
+    association = owner.managed(
+        Kind.POD_IDENTITY_ASSOCIATION,
+        "pod-identity",
+        {
+            "clusterName": spec.cluster.eks_name,
+            "namespace": spec.namespace,
+            "serviceAccount": spec.service_account,
+            "roleArn": names.role_arn(name),
+        },
+    )
+    statements = permissions.agent(names, spec.name, spec.input_buckets)
+    return [*role(owner, names, name, _trust(names, spec), statements), association]
+
+
+def _trust(names: Names, spec: ModelRuntimeSpec) -> Statement:
+    # EKS user guide, "Create IAM role with trust policy required by EKS Pod Identity": EKS says by session tags for
+    # whom it assumes the role.
+    return policy.allow(
+        "AllowPodIdentity",
+        ["sts:AssumeRole", "sts:TagSession"],
+        service="pods.eks.amazonaws.com",
+        conditions={
+            "StringEquals": {
+                "aws:RequestTag/eks-cluster-arn": names.eks_cluster_arn(spec.cluster.eks_name),
+                "aws:RequestTag/kubernetes-namespace": spec.namespace,
+                "aws:RequestTag/kubernetes-service-account": spec.service_account,
+            }
+        },
+    )
+
+
+def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> Managed:
+    entry = RegistryEntry(
+        name=spec.name, engine=spec.engine, accepting=spec.accepting, checkpoint=_routing_checkpoint(spec)
+    )
+    return owner.managed(
+        Kind.OBJECT,
+        _ENTRY,
+        {
+            "bucket": names.bucket(Bucket.JOBS),
+            "key": registry_key(spec.name),
+            "contentType": "application/json",
+            "content": entry.to_json(),
+        },
+    )

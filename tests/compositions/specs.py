@@ -1,0 +1,105 @@
+"""Specs to compose: an example of each kind, and strategies for all that are valid."""
+
+import string
+from typing import Any, TypeAlias
+
+from darkroom_contract.cluster import Cluster, Tenant
+from darkroom_contract.runtime import Runtime
+from darkroom_contract.types import Description, Engine
+from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+from hypothesis import strategies as st
+
+_Raw: TypeAlias = st.SearchStrategy[dict[str, Any]]
+
+IMAGE = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/darkroom/api@sha256:" + "0123456789abcdef" * 4
+CLUSTER = Cluster(
+    name="studio",
+    account="111122223333",
+    region="eu-west-1",
+    eks_name="studio",
+    tenants=(Tenant(name="default"), Tenant(name="acme", daily_quota=1000)),
+)
+
+
+def raw(spec: Description) -> dict[str, Any]:
+    """A spec as Kubernetes keeps it."""
+    return spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def storage() -> dict[str, Any]:
+    return raw(StorageSpec.of(CLUSTER))
+
+
+def prompt_api(**fields: Any) -> dict[str, Any]:
+    spec = PromptApiSpec(cluster=CLUSTER.location, tenants=CLUSTER.tenants, image=IMAGE)
+    return raw(spec.model_copy(update=fields))
+
+
+def model_runtime(**fields: Any) -> dict[str, Any]:
+    runtime = Runtime(engine=Engine.SDWEBUI, checkpoint="sd_xl_base_1.0.safetensors")
+    spec = ModelRuntimeSpec.of("sdxl", runtime, CLUSTER, namespace="darkroom", service_account="runtime-sdxl")
+    return raw(spec.model_copy(update=fields))
+
+
+EXAMPLES = {"Storage": storage(), "PromptApi": prompt_api(), "ModelRuntime": model_runtime()}
+
+
+def _objects(required: dict[str, st.SearchStrategy[Any]], **optional: st.SearchStrategy[Any]) -> _Raw:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+_labels = st.from_regex(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
+_whole = {  # as Kubernetes keeps numbers, and as protobuf hands them over
+    bounds: st.integers(*bounds) | st.integers(*bounds).map(float)
+    for bounds in ((1, 3650), (1, 5000), (1, 10**6), (1, 1000), (3, 29), (15, 3650), (128, 10240))
+}
+_locations = _objects(
+    {
+        "name": st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True),
+        "account": st.text(string.digits, min_size=12, max_size=12),
+        "region": st.sampled_from(["us-east-1", "eu-west-1", "ap-southeast-2", "us-gov-west-1", "cn-northwest-1"]),
+        "eksName": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True),
+    }
+)
+_tenants = _objects(
+    {"name": _labels},
+    rateLimit=st.floats(0.1, 10000),
+    burstLimit=_whole[1, 5000],
+    dailyQuota=_whole[1, 10**6],
+)
+_api_settings = _objects(
+    {},
+    stage=st.from_regex(r"[A-Za-z0-9_]{1,128}", fullmatch=True),
+    memory=_whole[128, 10240],
+    timeout=_whole[3, 29],
+    concurrency=st.none() | _whole[1, 1000],
+)
+storages = _objects({"cluster": _locations}, retention=_objects({}, jobs=_whole[15, 3650], outputs=_whole[1, 3650]))
+prompt_apis = _objects(
+    {
+        "cluster": _locations,
+        "tenants": st.lists(_tenants, min_size=1, max_size=4, unique_by=lambda tenant: str(tenant["name"])),
+        "image": st.just(IMAGE),
+    },
+    api=_api_settings,
+    logRetention=st.sampled_from([1, 30.0, 3653]),
+)
+model_runtimes = _objects(
+    {
+        "name": _labels,
+        "cluster": _locations,
+        "engine": st.sampled_from([engine.value for engine in Engine]),
+        "namespace": _labels,
+        "serviceAccount": _labels,
+    },
+    accepting=st.booleans(),
+    checkpoint=st.text(min_size=1, max_size=256),
+    defaultForCheckpoint=st.booleans(),
+    inputBuckets=st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", fullmatch=True), max_size=20),
+)
+#: Every kind of composite with a valid spec of it.
+composites = st.one_of(
+    st.tuples(st.just("Storage"), storages),
+    st.tuples(st.just("PromptApi"), prompt_apis),
+    st.tuples(st.just("ModelRuntime"), model_runtimes),
+)
