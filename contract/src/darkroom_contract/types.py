@@ -1,7 +1,6 @@
 """The grammar of ids, names and values that every other model is built from. Pure."""
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -70,12 +69,18 @@ class Engine(StrEnum):
 
 
 def _finite_unicode(value: Any) -> Any:
-    for path, leaf in leaves(value):
-        where = path.encode("ascii", "backslashreplace").decode() or "the value"
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError(f"{where} is not a finite number")
-        if isinstance(leaf, str) and not _is_unicode(leaf):
-            raise ValueError(f"{where} has half of a surrogate pair; send well-formed Unicode")
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("a number in it is not finite")
+        elif isinstance(item, str) and not item.isascii() and not _is_unicode(item):
+            raise ValueError("a text in it has half of a surrogate pair; send well-formed Unicode")
     return value
 
 
@@ -89,22 +94,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Every scalar in a JSON value (and every key of an object), with its path written as ``a.b[0].c``."""
-    pending: list[tuple[str, JsonValue]] = [(path, value)]
-    while pending:
-        here, item = pending.pop()
-        if isinstance(item, dict):
-            for key, child in item.items():
-                inner = f"{here}.{key}" if here else key
-                yield inner, key
-                pending.append((inner, child))
-        elif isinstance(item, list):
-            pending.extend((f"{here}[{index}]", child) for index, child in enumerate(item))
-        else:
-            yield here, item
 
 
 def _safe_prefix(prefix: str) -> str:

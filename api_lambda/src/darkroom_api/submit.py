@@ -1,0 +1,153 @@
+"""Taking a job: it is checked against its runtime, recorded in S3, published to SNS and marked as published.
+
+A request that is recorded but not marked may belong to an invocation that is still at it, or that ended in between.
+Once the function's timeout has passed it is the latter, and a repeat of the request publishes the job.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from darkroom_contract.errors import ErrorCode
+from darkroom_contract.job import Api, FieldError, Job
+from darkroom_contract.message import MAX_CONTEXT_BYTES, MAX_INLINE_BYTES, Message
+from darkroom_contract.records import RequestRecord
+from darkroom_contract.registry import RegistryEntry
+from darkroom_contract.store import JobStore
+from darkroom_contract.types import utcnow
+
+from darkroom_api.errors import AWS_ERRORS, RETRY_SECONDS, Refused, is_passing, unavailable
+from darkroom_api.registry import Registry
+from darkroom_api.requests import FIELDS, JobRequest
+from darkroom_api.settings import Settings
+from darkroom_api.status import JobFacts, Jobs
+from darkroom_api.telemetry import logger
+
+if TYPE_CHECKING:
+    from types_boto3_sns import SNSClient
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A job that will be answered."""
+
+    facts: JobFacts
+    #: The name of its runtime; a v1alpha1 job names a checkpoint only.
+    runtime: str
+    #: Whether it was published now, and not by an earlier request of which this is a repeat.
+    published: bool
+
+
+class Submissions:
+    """Takes jobs. Raises ``Refused``, ``FieldError``, and botocore's errors as they are."""
+
+    def __init__(
+        self, settings: Settings, sns: SNSClient, registry: Registry | None, store: JobStore | None, jobs: Jobs
+    ) -> None:
+        self._settings = settings
+        self._sns = sns
+        self._registry = registry
+        self._store = store
+        self._jobs = jobs
+
+    def submit(self, request: JobRequest, patience: float) -> Accepted:
+        """Take a job; the repeat of one waits ``patience`` seconds at most for the invocation that is at it."""
+        runtime = self._runtime(request.job)
+        record = RequestRecord(
+            job=self._prepared(request.job, runtime),
+            fingerprint=request.fingerprint,
+            nonce=secrets.token_hex(16),
+            recorded_at=utcnow(),
+        )
+        name = runtime.name if runtime else record.job.runtime
+        body = self._message(record)
+        kept = self._store.create_request(record) if self._store else record
+        # The nonce tells, not the order: the SDK may have sent the record twice, and met its own.
+        if self._store and kept.nonce != record.nonce:
+            if kept.fingerprint != record.fingerprint:
+                message = f"the id {record.job.job_id} is another request's; a new request needs a new id"
+                raise Refused(ErrorCode.ID_IN_USE, message, field="id")
+            return self._repeat(self._store, kept, name, patience)
+        self._publish(record, body)
+        return Accepted(JobFacts(record), name, published=True)
+
+    def _runtime(self, job: Job) -> RegistryEntry | None:
+        """The runtime that the job is for; None when there is no registry to know it from."""
+        if self._registry is None:
+            return None
+        if job.api is Api.V1ALPHA1:
+            runtime, wanted = self._registry.by_checkpoint(job.checkpoint or ""), f"runtime for {job.checkpoint}"
+        else:
+            runtime, wanted = self._registry.by_name(job.runtime), f"runtime {job.runtime}"
+        if runtime is None:
+            raise Refused(ErrorCode.UNKNOWN_RUNTIME, f"there is no {wanted}", field=FIELDS[job.api].runtime)
+        if not runtime.accepting:
+            message = f"the runtime {runtime.name} takes no new jobs"
+            raise Refused(ErrorCode.RUNTIME_NOT_ACCEPTING, message, field=FIELDS[job.api].runtime)
+        return runtime
+
+    def _prepared(self, job: Job, runtime: RegistryEntry | None) -> Job:
+        """The job as its runtime runs it."""
+        fields = FIELDS[job.api]
+        if len(json.dumps(job.context, separators=(",", ":"))) > MAX_CONTEXT_BYTES:
+            raise FieldError(fields.context, f"the context may have {MAX_CONTEXT_BYTES // 1024} KiB of JSON")
+        if runtime is not None:
+            job = job.for_engine(runtime.engine, field=fields.content)
+        job.check(self._settings.tenants, prefix_field=fields.prefix, content_field=fields.content)
+        return job.with_pinned_seed()
+
+    def _message(self, record: RequestRecord) -> str:
+        """What is published of a job: the whole of it, or what finds the whole in its record."""
+        message = Message.of(record.job, record.nonce)
+        body = message.to_body() if self._store else message.to_text()
+        if len(body) > MAX_INLINE_BYTES:
+            advice = "the request is too large; pass pictures by their https:// or s3:// URL"
+            raise Refused(ErrorCode.TOO_LARGE, advice)
+        return body
+
+    def _repeat(self, store: JobStore, kept: RequestRecord, runtime: str, patience: float) -> Accepted:
+        """Answer a request that was recorded before, once it is sure that its message was published."""
+        give_up = time.monotonic() + patience
+        facts = self._jobs.facts(kept)
+        while not (facts.has_reached_agent or store.published(kept.job.tenant, kept.job.job_id)):
+            left = self._seconds_left(kept)
+            if left <= 0:
+                self._publish(kept, self._message(kept))
+                return Accepted(facts, runtime, published=True)
+            if time.monotonic() + _POLL_SECONDS > give_up:
+                raise unavailable(math.ceil(left))
+            time.sleep(_POLL_SECONDS)
+        return Accepted(facts, runtime, published=False)
+
+    def _publish(self, record: RequestRecord, body: str) -> None:
+        """Publish a job's message, and mark it as published where the request may be repeated."""
+        job = record.job
+        name, value = job.route
+        try:
+            answer = self._sns.publish(
+                TopicArn=self._settings.prompt_topic_arn,
+                Message=body,
+                MessageAttributes={name: {"DataType": "String", "StringValue": value}},
+            )
+        except AWS_ERRORS as error:
+            if record.fingerprint is None or not is_passing(error):
+                raise
+            raise unavailable(max(RETRY_SECONDS, math.ceil(self._seconds_left(record)))) from error
+        if self._store is None or record.fingerprint is None:
+            return
+        try:
+            self._store.mark_published(job.tenant, job.job_id, answer["MessageId"])
+        except AWS_ERRORS:
+            # A repeat may then publish it a second time, which agents bear.
+            logger.warning("published, but not marked so", extra={"job_id": job.job_id}, exc_info=True)
+
+    def _seconds_left(self, record: RequestRecord) -> float:
+        """How long the invocation that made the record may still be at it."""
+        return self._settings.timeout_seconds - (utcnow() - record.recorded_at).total_seconds()
