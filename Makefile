@@ -41,7 +41,7 @@ lint: setup lock-check
 # One lock per image and one for development; the images' locks take the versions that development tests with.
 # Packages of the workspace itself are left out: an image installs them from the source beside it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --custom-compile-command "make lock" \
+	--no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	--no-emit-package darkroom $(foreach p,agent api contract demo function,--no-emit-package darkroom-$(p))
 
 define compile_locks

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from darkroom_function.compositions import compose
 from darkroom_function.managed import Composed
-
 from tests.compositions.provider import parsed
 
 _ROOT = Path(__file__).parent / "cases"

@@ -3,11 +3,12 @@
 import string
 from typing import Any, TypeAlias
 
+from hypothesis import strategies as st
+
 from darkroom_contract.cluster import Cluster, Tenant
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, Engine
 from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
-from hypothesis import strategies as st
 
 _Raw: TypeAlias = st.SearchStrategy[dict[str, Any]]
 

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from darkroom_function.managed import Composed
 
+from darkroom_function.managed import Composed
 from tests.compositions import crds, specs
 from tests.compositions.cases import cases
 from tests.compositions.provider import Provider

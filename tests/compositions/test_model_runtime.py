@@ -1,7 +1,7 @@
 import pytest
+
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine
-
 from tests.compositions import specs
 from tests.compositions.provider import Provider, resource
 

@@ -4,9 +4,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+
 from darkroom_contract.cluster import Cluster
 from darkroom_function import boundary
-
 from tests.compositions import specs
 from tests.compositions.provider import Provider, parsed, resource
 

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from darkroom_contract import openapi
 
+from darkroom_contract import openapi
 from tests.compositions import specs
 from tests.compositions.provider import Provider, resource
 

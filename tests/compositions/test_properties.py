@@ -5,14 +5,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Engine
 from darkroom_function.apis import ModelRuntimeSpec
 from darkroom_function.compositions import compose
 from darkroom_function.managed import Managed
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.compositions import specs
 from tests.compositions.provider import Provider
 

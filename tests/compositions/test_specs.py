@@ -1,8 +1,8 @@
 import pytest
+
 from darkroom_contract.cluster import Cluster, Images
 from darkroom_function.apis import InvalidSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec, parse_spec
 from darkroom_function.compositions import compose
-
 from tests.compositions import specs
 
 

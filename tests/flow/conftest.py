@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from darkroom.cluster_files import ClusterFiles, load_cluster
 from darkroom.local.stack import Options, Stack
 from darkroom_contract.cluster import Tenant
-
 from tests.flow.flow import Flow
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from PIL import Image
+
 from darkroom.local.stack import Stack
 from darkroom_contract.names import Bucket, split_s3_url
-from PIL import Image
 
 #: Far above what anything here takes: reached only when it never comes.
 PATIENCE_SECONDS = 120

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import darkroom_demo
 import httpx
 import psutil
 import pytest
-from darkroom.local.stack import Stack
 from PIL import Image
 
+import darkroom_demo
+from darkroom.local.stack import Stack
 from tests.flow.conftest import ROOT
+from tests.workflows import EXAMPLE
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
-WORKFLOW = ROOT / "docs" / "examples" / "text-to-image.workflow.json"
 
 
 def darkroom(folder: Path, *arguments: str, stack: Stack | None = None) -> subprocess.CompletedProcess[str]:
@@ -51,7 +51,7 @@ def test_a_picture_can_be_the_start_of_another(tmp_path: Path, stack: Stack) -> 
 
 
 def test_a_workflow_runs_with_the_prompt_in_its_place(tmp_path: Path, stack: Stack) -> None:
-    run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(WORKFLOW), stack=stack)
+    run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(EXAMPLE), stack=stack)
     assert run.returncode == 0, run.stdout + run.stderr
     (path,) = pictures(tmp_path)
     assert "a harbour" in Image.open(path).text["prompt"]  # type: ignore[attr-defined]
@@ -92,7 +92,14 @@ def real_comfyui() -> Iterator[str]:
 
 
 def test_local_serves_until_it_is_interrupted_and_leaves_nothing_behind(tmp_path: Path, real_comfyui: str) -> None:
-    command: list[str | Path] = [DARKROOM, "local", "--cluster", str(ROOT / "clusters" / "local"), "--runtime-url", real_comfyui]
+    command: list[str | Path] = [
+        DARKROOM,
+        "local",
+        "--cluster",
+        str(ROOT / "clusters" / "local"),
+        "--runtime-url",
+        real_comfyui,
+    ]
     local = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert local.stdout is not None
     said = []
@@ -101,7 +108,7 @@ def test_local_serves_until_it_is_interrupted_and_leaves_nothing_behind(tmp_path
         if "Ctrl-C" in line:
             break
     assert real_comfyui in "".join(said)
-    run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(WORKFLOW))
+    run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(EXAMPLE))
     assert run.returncode == 0, run.stdout + run.stderr
     assert len(pictures(tmp_path)) == 1
     assert len(httpx.get(f"{real_comfyui}/history").json()) == 1

@@ -8,9 +8,10 @@ import uuid
 from typing import Any
 
 import pytest
-from darkroom_contract.names import Bucket
 from PIL import Image
 
+from darkroom_contract.names import Bucket
+from tests import workflows
 from tests.flow.flow import Flow
 
 CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
@@ -24,30 +25,7 @@ def picture() -> str:
 
 def workflow(text: str) -> dict[str, Any]:
     """A ComfyUI workflow in API format."""
-    nodes: dict[str, tuple[str, dict[str, Any]]] = {
-        "3": (
-            "KSampler",
-            {
-                "seed": 8566257,
-                "steps": 4,
-                "cfg": 7,
-                "sampler_name": "euler",
-                "scheduler": "normal",
-                "denoise": 1,
-                "model": ["4", 0],
-                "positive": ["6", 0],
-                "negative": ["7", 0],
-                "latent_image": ["5", 0],
-            },
-        ),
-        "4": ("CheckpointLoaderSimple", {"ckpt_name": CHECKPOINT}),
-        "5": ("EmptyLatentImage", {"width": 256, "height": 128, "batch_size": 1}),
-        "6": ("CLIPTextEncode", {"text": text, "clip": ["4", 1]}),
-        "7": ("CLIPTextEncode", {"text": "", "clip": ["4", 1]}),
-        "8": ("VAEDecode", {"samples": ["3", 0], "vae": ["4", 2]}),
-        "9": ("SaveImage", {"filename_prefix": "ComfyUI", "images": ["8", 0]}),
-    }
-    return {number: {"class_type": kind, "inputs": inputs} for number, (kind, inputs) in nodes.items()}
+    return workflows.text_to_image(text, width=256, height=128, steps=4)
 
 
 def text_to_image() -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from darkroom.local.stack import Stack
 from darkroom_agent.agent import Agent
 from darkroom_agent.aws import Clients
 from darkroom_agent.fetcher import Fetcher
 from darkroom_agent.settings import Settings
-
 from tests.flow.conftest import INPUTS_RUNTIME
 from tests.flow.flow import Flow
 from tests.flow.test_guidance_clients import text_to_image

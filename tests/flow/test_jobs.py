@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from darkroom.client import Client
 from darkroom.local.gateway import Gateway
 from darkroom.local.stack import Stack
 from darkroom_contract.names import Bucket, JobFact, job_key
 from darkroom_contract.types import Task
 from darkroom_contract.v1 import JobStatus, SubmitRequest
-
 from tests.flow.flow import Flow
 from tests.flow.test_guidance_clients import text_to_image, workflow
 from tests.flow.valve import Valve

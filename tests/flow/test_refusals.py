@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+
 from darkroom.local.stack import Stack
 from darkroom_contract.names import Bucket
-
 from tests.flow.flow import Flow
 from tests.flow.test_guidance_clients import text_to_image, workflow
 from tests.flow.test_jobs import submission

@@ -1,6 +1,7 @@
 """Why a request is refused, as an exception, and which failures of AWS will pass. Pure."""
 
 from botocore import exceptions as aws
+
 from darkroom_contract.errors import ApiError, ErrorCode
 from darkroom_contract.job import FieldError
 

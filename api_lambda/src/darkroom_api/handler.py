@@ -11,16 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from darkroom_api import requests
+from darkroom_api.errors import Refused, refusal
+from darkroom_api.service import service
+from darkroom_api.telemetry import count, logger
 from darkroom_contract import v1alpha1, v1alpha2
 from darkroom_contract.errors import ErrorCode, ErrorResponse
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Fact
 from darkroom_contract.v1 import JobView
-
-from darkroom_api import requests
-from darkroom_api.errors import Refused, refusal
-from darkroom_api.service import service
-from darkroom_api.telemetry import count, logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from darkroom_contract.names import REGISTRY_PREFIX, registry_key
-from darkroom_contract.registry import RegistryEntry
 from pydantic import ValidationError
 
 from darkroom_api.errors import AWS_ERRORS
 from darkroom_api.telemetry import logger
+from darkroom_contract.names import REGISTRY_PREFIX, registry_key
+from darkroom_contract.registry import RegistryEntry
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from darkroom_contract import v1, v1alpha1, v1alpha2
-from darkroom_contract.errors import ErrorCode
-from darkroom_contract.job import Api, FieldError, Job, new_job_id
-from darkroom_contract.types import Identifier, Task
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from darkroom_api.errors import Refused
+from darkroom_contract import v1, v1alpha1, v1alpha2
+from darkroom_contract.errors import ErrorCode
+from darkroom_contract.job import Api, FieldError, Job, new_job_id
+from darkroom_contract.types import Identifier, Task
 
 #: Objects and arrays in each other. Records and messages add some, and no JSON parser reads more than it likes.
 MAX_DEPTH = 100

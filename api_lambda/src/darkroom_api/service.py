@@ -6,13 +6,13 @@ from typing import Literal
 
 import boto3
 from botocore.config import Config
-from darkroom_contract.names import api_key_prefix
-from darkroom_contract.store import JobStore
 
 from darkroom_api.registry import Registry
 from darkroom_api.settings import Settings
 from darkroom_api.status import Jobs
 from darkroom_api.submit import Submissions
+from darkroom_contract.names import api_key_prefix
+from darkroom_contract.store import JobStore
 
 
 @dataclass(frozen=True)

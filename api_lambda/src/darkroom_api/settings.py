@@ -1,8 +1,9 @@
 """The function's settings, from its environment."""
 
+from pydantic import Field
+
 from darkroom_contract.environment import CommaSeparated, Environment
 from darkroom_contract.types import DEFAULT_TENANT
-from pydantic import Field
 
 
 class Settings(Environment):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from darkroom_api.errors import Refused
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.names import split_s3_url
 from darkroom_contract.records import CancelRecord, RequestRecord, ResultRecord, StateRecord, output_location
 from darkroom_contract.store import JobStore, job_status
 from darkroom_contract.v1 import Image, JobStatus, JobView
-
-from darkroom_api.errors import Refused
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

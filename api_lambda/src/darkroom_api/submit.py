@@ -13,6 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from darkroom_api.errors import AWS_ERRORS, RETRY_SECONDS, Refused, is_passing, unavailable
+from darkroom_api.registry import Registry
+from darkroom_api.requests import FIELDS, JobRequest
+from darkroom_api.settings import Settings
+from darkroom_api.status import JobFacts, Jobs
+from darkroom_api.telemetry import logger
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, FieldError, Job
 from darkroom_contract.message import MAX_CONTEXT_BYTES, MAX_INLINE_BYTES, Message
@@ -20,13 +26,6 @@ from darkroom_contract.records import RequestRecord
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.store import JobStore
 from darkroom_contract.types import utcnow
-
-from darkroom_api.errors import AWS_ERRORS, RETRY_SECONDS, Refused, is_passing, unavailable
-from darkroom_api.registry import Registry
-from darkroom_api.requests import FIELDS, JobRequest
-from darkroom_api.settings import Settings
-from darkroom_api.status import JobFacts, Jobs
-from darkroom_api.telemetry import logger
 
 if TYPE_CHECKING:
     from types_boto3_sns import SNSClient

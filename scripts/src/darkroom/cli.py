@@ -11,9 +11,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from darkroom_contract.records import Notification
-from darkroom_contract.types import DEFAULT_TENANT, Engine
-from darkroom_contract.v1 import JobStatus
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +21,9 @@ from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
 from darkroom.prompting import PromptError, build_request, save_pictures, show_progress
+from darkroom_contract.records import Notification
+from darkroom_contract.types import DEFAULT_TENANT, Engine
+from darkroom_contract.v1 import JobStatus
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 console = Console()

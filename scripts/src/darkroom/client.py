@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import Self
 
 import httpx
+from pydantic import ValidationError
+
 from darkroom_contract.errors import ApiError, ErrorCode, ErrorResponse
 from darkroom_contract.v1 import Image, JobView, SubmitRequest
-from pydantic import ValidationError
 
 #: Answers that say "send it again a little later".
 _RETRIED = (429, 502, 503, 504)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+
 from darkroom_contract.cluster import Cluster
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, RuntimeName
-from pydantic import TypeAdapter, ValidationError
 
 _Description = TypeVar("_Description", bound=Description)
 _RUNTIME_NAME: TypeAdapter[str] = TypeAdapter(RuntimeName)

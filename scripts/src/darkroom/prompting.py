@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from darkroom_contract.job import is_workflow
-from darkroom_contract.types import Task
-from darkroom_contract.v1 import JobView, SubmitRequest
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from darkroom.client import Client
+from darkroom_contract.job import is_workflow
+from darkroom_contract.types import Task
+from darkroom_contract.v1 import JobView, SubmitRequest
 
 #: Stands in a workflow file where the prompt's text goes.
 PLACEHOLDER = "{{prompt}}"

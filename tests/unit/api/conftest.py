@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 
 import boto3
 import pytest
+from moto.server import ThreadedMotoServer
+
 from darkroom_api.service import service
 from darkroom_contract.message import Received, receive
 from darkroom_contract.names import JobFact, job_key, registry_key
@@ -19,7 +21,6 @@ from darkroom_contract.records import RequestRecord
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.store import JobStore
 from darkroom_contract.types import Engine
-from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from darkroom_contract.types import Task
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from darkroom_contract.types import Task
 from tests.unit.api.conftest import CHECKPOINT, OUTPUTS, Cloud
 from tests.unit.api.events import (
     V1,

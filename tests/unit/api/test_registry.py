@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from botocore.exceptions import ClientError
+
 from darkroom_api.registry import HIT_SECONDS, MISS_SECONDS, Registry
 from darkroom_contract.names import registry_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine
-
 from tests.unit.api.conftest import JOBS, Cloud
 
 Lookup = Callable[[Registry], RegistryEntry | None]

@@ -10,14 +10,14 @@ from threading import Barrier, Lock
 from typing import Any
 
 import pytest
+from moto.s3.responses import S3Response
+
 from darkroom_api.service import service
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.names import JobFact, job_key
 from darkroom_contract.records import CancelRecord, PublishedRecord, RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus, SubmitRequest
-from moto.s3.responses import S3Response
-
 from tests.unit.api.conftest import JOBS, OUTPUTS, Cloud, environment
 from tests.unit.api.events import V1, V1ALPHA2, Answer, Context, post, v1_body, v1alpha2_body
 

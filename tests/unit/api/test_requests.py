@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+
 from darkroom_api.requests import MAX_DEPTH
 from darkroom_contract.errors import ErrorCode
-
 from tests.unit.api.conftest import Cloud
 from tests.unit.api.events import (
     V1,

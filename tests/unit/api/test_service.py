@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError, ReadTimeoutError
+
 from darkroom_api.errors import refusal
 from darkroom_contract.errors import ErrorCode
-
 from tests.unit.api.conftest import REGION
 
 STARTED = "import darkroom_api.handler as h; print(h.service.cache_info().currsize)"

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
+
 from darkroom_api.service import service
 from darkroom_api.status import JobFacts
 from darkroom_contract.errors import ErrorCode, JobError, JobErrorCode
@@ -12,7 +13,6 @@ from darkroom_contract.names import JobFact, job_key
 from darkroom_contract.records import CancelRecord, RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus, SubmitRequest
-
 from tests.unit.api.conftest import OUTPUTS, Cloud, environment
 from tests.unit.api.events import V1, V1ALPHA1, get, post, v1_body, v1alpha1_body
 

@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from moto.s3.responses import S3Response
+
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, Job
 from darkroom_contract.message import MAX_CONTEXT_BYTES
 from darkroom_contract.names import JobFact, job_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine, Task
-from moto.s3.responses import S3Response
-
 from tests.unit.api.conftest import CHECKPOINT, JOBS, OUTPUTS, Cloud, environment
 from tests.unit.api.events import V1, V1ALPHA1, V1ALPHA2, post, v1_body, v1alpha1_body, v1alpha2_body
 

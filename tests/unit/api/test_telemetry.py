@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from darkroom_api.telemetry import logger
 from darkroom_contract.names import JobFact, job_key
-
 from tests.unit.api.conftest import Cloud
 from tests.unit.api.events import SECRET, V1, V1ALPHA2, event, get, invoke, key, post, v1_body, v1alpha2_body
 

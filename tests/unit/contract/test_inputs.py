@@ -4,6 +4,7 @@ import ipaddress
 from typing import Any
 
 import pytest
+
 from darkroom_contract.inputs import check_url, input_fields, is_public, replace_inputs
 from darkroom_contract.types import Task
 

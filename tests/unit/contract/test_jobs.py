@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from darkroom_contract import v1, v1alpha1, v1alpha2
 from darkroom_contract.job import Api, FieldError, Job
 from darkroom_contract.message import MAX_INLINE_BYTES, Message, NotAMessage, receive
 from darkroom_contract.types import Engine, Task
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.contract.test_types import json_values
 
 CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
@@ -130,7 +130,8 @@ def test_a_workflow_gets_no_seed() -> None:
 def test_comfyui_takes_a_workflow_whatever_its_task_is_called() -> None:
     graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
     assert v1_job(content=graph).for_engine(Engine.COMFYUI).task is Task.PIPELINE
-    for content in ({"prompt": "a"}, {}, {"nodes": [], "links": []}):
+    no_workflows: list[dict[str, Any]] = [{"prompt": "a"}, {}, {"nodes": [], "links": []}]
+    for content in no_workflows:
         with pytest.raises(FieldError, match="workflow"):
             v1_job(content=content).for_engine(Engine.COMFYUI)
 

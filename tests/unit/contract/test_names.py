@@ -2,12 +2,13 @@
 
 import re
 
-from darkroom_contract import names
-from darkroom_contract.names import Bucket, Names
-from darkroom_contract.types import ClusterName, RuntimeName
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+
+from darkroom_contract import names
+from darkroom_contract.names import Bucket, Names
+from darkroom_contract.types import ClusterName, RuntimeName
 
 clusters = st.from_regex(r"\A[a-z][a-z0-9]{0,19}\Z")
 runtimes = st.from_regex(r"\A[a-z]([a-z0-9-]{0,30}[a-z0-9])?\Z")

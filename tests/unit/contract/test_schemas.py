@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from darkroom_contract import openapi, schemas
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from darkroom_contract import openapi, schemas
 from tests.unit.contract.test_jobs import v1alpha1_body
 
 PUBLISHED = Path(__file__).parents[3] / "contract" / "schemas"

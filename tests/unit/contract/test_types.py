@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from darkroom_contract.job import new_job_id
-from darkroom_contract.types import Engine, Identifier, JsonObject, Prefix, RuntimeName, Task
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+
+from darkroom_contract.job import new_job_id
+from darkroom_contract.types import Engine, Identifier, JsonObject, Prefix, RuntimeName, Task
 
 IDENTIFIER, PREFIX, RUNTIME = TypeAdapter(Identifier), TypeAdapter(Prefix), TypeAdapter(RuntimeName)
 CONTENT: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonObject)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from darkroom.cluster_files import ClusterFileError, load_cluster
 
 ROOT = Path(__file__).parents[3]

@@ -1,10 +1,11 @@
 from threading import Event
 
 import pytest
-from darkroom_demo.drawing import OutOfMemoryError, Pace, Picture, Preview, generate, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
+
+from darkroom_demo.drawing import OutOfMemoryError, Pace, Picture, Preview, generate, png
 
 FULL_SPEED = Pace(0, Event())
 SIDES = st.integers(2, 24).map(lambda latents: latents * 8)

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from darkroom_demo import DemoServer, Engine, serving
 from darkroom_demo.server import Settings, serve
 

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 import webuiapi
-from darkroom_demo import serving
 from PIL import Image, ImageChops
+
+from darkroom_demo import serving
 
 # One client for all, also between threads: each new one costs more than a request.
 HTTP = httpx.Client(timeout=30)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from darkroom_contract.names import Bucket, Names
-
 from darkroom_function import permissions, policy
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.identity import role

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
+from pydantic import Field, StringConstraints, ValidationError
+
 from darkroom_contract.cluster import (
     ApiSettings,
     Cluster,
@@ -15,7 +17,6 @@ from darkroom_contract.cluster import (
 )
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, Engine, RuntimeName
-from pydantic import Field, StringConstraints, ValidationError
 
 _DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 #: Lambda takes an image by its digest alone; a tag beside it is refused.

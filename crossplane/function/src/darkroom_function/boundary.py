@@ -5,7 +5,6 @@ again when the cluster's input buckets change.
 """
 
 from darkroom_contract.cluster import Cluster
-
 from darkroom_function import permissions, policy
 
 

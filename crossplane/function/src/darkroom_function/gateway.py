@@ -14,10 +14,10 @@ There are no access logs: for a REST API they need a role that is set for the wh
 import hashlib
 from collections.abc import Iterator
 
-from darkroom_contract.cluster import Tenant
-from darkroom_contract.names import Names
 from pydantic import JsonValue
 
+from darkroom_contract.cluster import Tenant
+from darkroom_contract.names import Names
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, declared, is_ready
 

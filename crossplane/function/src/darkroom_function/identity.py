@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from darkroom_contract.names import Names
-
 from darkroom_function import policy
 from darkroom_function.managed import Kind, Managed, Owner
 from darkroom_function.policy import Statement

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
-from darkroom_contract.types import Description, Model
 from pydantic import JsonValue
+
+from darkroom_contract.types import Description, Model
 
 #: What Crossplane observed: the composed objects, whole, by their keys.
 Observed: TypeAlias = Mapping[str, Mapping[str, Any]]

@@ -4,9 +4,9 @@ What SNS and SQS may do is said in policies of their own kinds (TopicPolicy, Que
 Queue is rewritten without end (provider-upjet-aws#1356).
 """
 
-from darkroom_contract.names import Names
 from pydantic import JsonValue
 
+from darkroom_contract.names import Names
 from darkroom_function import policy
 from darkroom_function.managed import Kind, Managed, Owner
 from darkroom_function.policy import canonical_json

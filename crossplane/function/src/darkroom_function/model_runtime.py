@@ -4,10 +4,10 @@ The API learns of a runtime by its entry, so the entry waits for all that brings
 it stays for as long as the runtime is asked for.
 """
 
-from darkroom_contract.names import Bucket, Names, registry_key
-from darkroom_contract.registry import RegistryEntry
 from pydantic import JsonValue
 
+from darkroom_contract.names import Bucket, Names, registry_key
+from darkroom_contract.registry import RegistryEntry
 from darkroom_function import messaging, permissions, policy
 from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus
 from darkroom_function.identity import role

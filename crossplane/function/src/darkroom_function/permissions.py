@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from darkroom_contract.names import JOBS_PREFIX, REGISTRY_PREFIX, Bucket, JobFact, Names, job_key
-
 from darkroom_function.policy import Statement, allow
 
 

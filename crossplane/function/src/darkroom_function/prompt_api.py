@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from darkroom_contract import openapi
 from darkroom_contract.names import Names
-
 from darkroom_function import api_function, gateway, messaging
 from darkroom_function.apis import PromptApiSpec, PromptApiStatus
 from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider

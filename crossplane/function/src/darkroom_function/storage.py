@@ -5,10 +5,10 @@ Deleting the composite deletes nothing in AWS: neither the buckets nor what prot
 
 from collections.abc import Iterator
 
-from darkroom_contract.cluster import Retention
-from darkroom_contract.names import JOBS_PREFIX, Bucket, Names
 from pydantic import JsonValue
 
+from darkroom_contract.cluster import Retention
+from darkroom_contract.names import JOBS_PREFIX, Bucket, Names
 from darkroom_function import policy
 from darkroom_function.apis import StorageSpec, StorageStatus
 from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner

@@ -1,7 +1,8 @@
 """What each kind of managed resource becomes in AWS: the table of a small provider, for an emulator.
 
-An entry takes a managed resource with its references resolved, creates it or brings it up to date, and returns what
-the real provider would report in ``status.atProvider``. It calls AWS through the clients that it is given.
+An entry takes a managed resource with its references resolved, creates it, or brings up to date what a local stack
+changes, and returns what the real provider would report in ``status.atProvider``. It calls AWS through the clients that
+it is given.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Managed:
 
 
 def apply(resource: Managed) -> Observation:
-    """Create the resource or bring it up to date; raises ``KeyError`` for a kind that the table lacks."""
+    """See that AWS has the resource; raises ``KeyError`` for a kind that the table lacks."""
     return _ENTRIES[resource.kind](resource)
 
 

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from darkroom_function.managed import Composed, Observed
-
 from darkroom.local import kinds
+from darkroom_function.managed import Composed, Observed
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,13 @@ from typing import Any, Self
 
 import boto3
 import httpx
+
+from darkroom.cluster_files import ClusterFiles
+from darkroom.local import kinds
+from darkroom.local.gateway import Gateway, UsagePlan
+from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
+from darkroom.local.processes import Child, stop_all
+from darkroom.local.reconcile import Reconciler
 from darkroom_contract import names
 from darkroom_contract.cluster import Images
 from darkroom_contract.names import Bucket
@@ -23,15 +30,10 @@ from darkroom_function import model_runtime, prompt_api, storage
 from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
 from darkroom_function.gateway import api_key_secret
 
-from darkroom.cluster_files import ClusterFiles
-from darkroom.local import kinds
-from darkroom.local.gateway import Gateway, UsagePlan
-from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
-from darkroom.local.processes import Child, stop_all
-from darkroom.local.reconcile import Reconciler
-
 _HANDLER = "darkroom_api.handler.handler"
 _NAMESPACE = "runtimes"
+#: How many execution environments, which are processes, the function may have when it reserves no concurrency.
+_MOST_ENVIRONMENTS = 4
 #: How each engine answers that it is one.
 _READY_PATHS = {Engine.SDWEBUI: "/sdapi/v1/options", Engine.COMFYUI: "/system_stats"}
 
@@ -191,7 +193,7 @@ class Stack:
             arn=self.names.api_function_arn,
             timeout=spec["timeout"],
             memory=spec["memorySize"],
-            concurrency=spec["reservedConcurrentExecutions"],
+            concurrency=spec.get("reservedConcurrentExecutions", _MOST_ENVIRONMENTS),
             variables={**self.aws_environment, **spec["environment"]["variables"], **variables},
         )
         function = LambdaService(configuration, _HANDLER, self._options.logs)

@@ -1,0 +1,14 @@
+"""The engines that a runtime may run, each behind the same small interface."""
+
+from darkroom_agent.engines.base import RuntimeEngine
+from darkroom_agent.engines.comfyui import ComfyUI
+from darkroom_agent.engines.sdwebui import WebUI
+from darkroom_agent.settings import Settings
+from darkroom_contract.types import Engine
+
+
+def engine_of(settings: Settings) -> RuntimeEngine:
+    """The client of the runtime's engine."""
+    if settings.engine is Engine.COMFYUI:
+        return ComfyUI(settings.runtime_url)
+    return WebUI(settings.runtime_url, settings.job_timeout_seconds, dynamic_checkpoint=settings.dynamic_checkpoint)

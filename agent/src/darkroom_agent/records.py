@@ -1,0 +1,198 @@
+"""Who runs a job, and how often it was begun: kept in ``state.json``, or, without records, told by the queue.
+
+A claim is the agent's hold on one job. It talks to S3 through the job store alone, and raises botocore's errors as
+they are.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from logging import getLogger
+from typing import Protocol
+
+from darkroom_contract.errors import JobError
+from darkroom_contract.job import Job
+from darkroom_contract.records import ResultRecord, StateRecord
+from darkroom_contract.store import JobStore, StateConflict
+from darkroom_contract.types import utcnow
+
+log = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeldElsewhere:
+    """Another agent runs the job; ``seconds`` until its lease ends unless it is renewed."""
+
+    seconds: float
+
+
+class Claim(Protocol):
+    """The agent's hold on a job."""
+
+    @property
+    def starts(self) -> int:
+        """How many times the job was begun, this time included."""
+
+    @property
+    def started_at(self) -> datetime:
+        """When this agent began it."""
+
+    @property
+    def last_error(self) -> JobError | None:
+        """Why the start before this one did not finish it."""
+
+    def renew(self, progress: float) -> None:
+        """Say that the job still runs."""
+
+    def give_back(self, error: JobError | None, *, counts: bool) -> None:
+        """End the hold without a result; ``counts`` says whether this start is one."""
+
+    def finish(self, result: ResultRecord) -> ResultRecord:
+        """Record the result, unless the job has one: the one that is kept then. Compare nonces to tell."""
+
+
+class Records(Protocol):
+    """Gives out claims."""
+
+    def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:
+        """Take hold of a job; its result when it is finished; who holds it when another agent does."""
+
+
+class NoRecords:
+    """Without a bucket for jobs: a job was begun as often as its message was received."""
+
+    def claim(self, job: Job, receive_count: int) -> Claim:  # noqa: ARG002 - as the protocol has it
+        """Take hold of a job."""
+        return _UnrecordedClaim(starts=receive_count, started_at=utcnow())
+
+
+@dataclass(frozen=True)
+class _UnrecordedClaim:
+    starts: int
+    started_at: datetime
+    last_error: JobError | None = None
+
+    def renew(self, progress: float) -> None:
+        pass
+
+    def give_back(self, error: JobError | None, *, counts: bool) -> None:
+        pass
+
+    def finish(self, result: ResultRecord) -> ResultRecord:
+        return result
+
+
+class StoredRecords:
+    """With a bucket for jobs: a lease in ``state.json``, changed by conditional writes only."""
+
+    def __init__(self, store: JobStore, holder: str, lease_seconds: float) -> None:
+        self._store = store
+        self._holder = holder
+        self._lease = timedelta(seconds=lease_seconds)
+
+    def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:  # noqa: ARG002
+        """Take hold of a job: one call in the ordinary case, that of a job nobody has begun."""
+        fresh = self._state(starts=1, last_error=None)
+        try:
+            return self._stored(job, fresh, None)
+        except StateConflict:
+            pass
+        if result := self._store.result(job.tenant, job.job_id):
+            return result
+        return self._take_over(job, fresh)
+
+    def _take_over(self, job: Job, fresh: StateRecord) -> Claim | HeldElsewhere:
+        """Take hold of a job that was begun, unless its lease lasts."""
+        found = self._store.state(job.tenant, job.job_id)
+        if found is None:
+            return HeldElsewhere(0)
+        state, etag = found
+        if _same_hold(state, fresh):
+            return self._claim(job, state, etag)  # the SDK repeated a write that had succeeded
+        left = (state.lease_until - utcnow()).total_seconds()
+        if left > 0:
+            return HeldElsewhere(left)
+        try:
+            return self._stored(job, self._state(starts=state.starts + 1, last_error=state.last_error), etag)
+        except StateConflict:
+            return HeldElsewhere(0)
+
+    def _state(self, starts: int, last_error: JobError | None) -> StateRecord:
+        now = utcnow()
+        return StateRecord(
+            starts=starts,
+            holder=self._holder,
+            lease_until=now + self._lease,
+            started_at=now,
+            updated_at=now,
+            last_error=last_error,
+        )
+
+    def _stored(self, job: Job, state: StateRecord, etag: str | None) -> Claim:
+        return self._claim(job, state, self._store.put_state(job.tenant, job.job_id, state, etag))
+
+    def _claim(self, job: Job, state: StateRecord, etag: str) -> Claim:
+        return _StoredClaim(self._store, job, state, etag, self._lease)
+
+
+class _StoredClaim:
+    """Used by one thread at a time: the heartbeat while the job runs, the worker before and after."""
+
+    def __init__(self, store: JobStore, job: Job, state: StateRecord, etag: str, lease: timedelta) -> None:
+        self._store = store
+        self._job = job
+        self._state = state
+        self._etag = etag
+        self._lease = lease
+        self._is_lost = False
+
+    @property
+    def starts(self) -> int:
+        return self._state.starts
+
+    @property
+    def started_at(self) -> datetime:
+        return self._state.started_at
+
+    @property
+    def last_error(self) -> JobError | None:
+        return self._state.last_error
+
+    def renew(self, progress: float) -> None:
+        """Write the progress when it changed, and the lease when a third of it is over."""
+        now = utcnow()
+        if progress == self._state.progress and self._state.lease_until - now > self._lease * 2 / 3:
+            return
+        self._change({"lease_until": now + self._lease, "updated_at": now, "progress": progress})
+
+    def give_back(self, error: JobError | None, *, counts: bool) -> None:
+        now = utcnow()
+        starts = self._state.starts if counts else self._state.starts - 1
+        last_error = error or self._state.last_error
+        self._change({"lease_until": now, "updated_at": now, "starts": starts, "last_error": last_error})
+
+    def finish(self, result: ResultRecord) -> ResultRecord:
+        return self._store.create_result(self._job.tenant, self._job.job_id, result)
+
+    def _change(self, update: dict[str, object]) -> None:
+        if self._is_lost:
+            return
+        changed = self._state.model_copy(update=update)
+        try:
+            self._etag = self._store.put_state(self._job.tenant, self._job.job_id, changed, self._etag)
+        except StateConflict:
+            self._look_again()
+        else:
+            self._state = changed
+
+    def _look_again(self) -> None:
+        """After a conflict: an earlier write of this claim's may have succeeded without an answer."""
+        found = self._store.state(self._job.tenant, self._job.job_id)
+        if found and _same_hold(found[0], self._state):
+            self._state, self._etag = found
+            return
+        self._is_lost = True
+        log.warning("lease lost", extra={"job_id": self._job.job_id, "tenant": self._job.tenant})
+
+
+def _same_hold(one: StateRecord, other: StateRecord) -> bool:
+    return one.holder == other.holder and one.started_at == other.started_at

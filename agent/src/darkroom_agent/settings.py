@@ -1,0 +1,42 @@
+"""The agent's settings, from its environment."""
+
+import socket
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from darkroom_contract.environment import CommaSeparated, Environment
+from darkroom_contract.types import DEFAULT_TENANT, BucketName, Engine, RuntimeName
+
+
+class Settings(Environment):
+    """What an agent is started with; times in seconds."""
+
+    queue_url: str
+    dead_letter_queue_url: str
+    result_topic_arn: str
+    output_bucket: BucketName
+    #: Where the facts of jobs are kept. Without it no records are kept, and receives count as starts.
+    jobs_bucket: BucketName | None = None
+    engine: Engine
+    runtime_name: RuntimeName
+    runtime_url: Annotated[str, Field(pattern=r"^https?://[^/]+")]
+    #: 0 for any free port; the agent logs which.
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    #: How long a running job may go on after the agent was told to stop.
+    shutdown_budget_seconds: Annotated[float, Field(ge=0)] = 100
+    job_timeout_seconds: Annotated[float, Field(gt=0, le=14400)] = 900
+    max_starts: Annotated[int, Field(ge=1)] = 3
+    #: Whether a job may have another checkpoint loaded first (web UI only).
+    dynamic_checkpoint: bool = False
+    #: Further buckets that input pictures may come from.
+    input_buckets: CommaSeparated = ()
+    #: All tenants of the cluster.
+    tenants: CommaSeparated = (DEFAULT_TENANT,)
+    #: How long a message, and the lease on its job, outlive the last heartbeat. SQS takes up to twelve hours.
+    visibility_timeout_seconds: Annotated[int, Field(ge=1, le=43200)] = 60
+    #: How long one receive waits. boto3 cannot interrupt it, so that it delays a stop: longer is cheaper when idle.
+    receive_wait_seconds: Annotated[int, Field(ge=0, le=20)] = 5
+    notify_running: bool = False
+    pod_name: Annotated[str, Field(min_length=1)] = Field(default_factory=socket.gethostname)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

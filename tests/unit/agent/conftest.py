@@ -1,0 +1,63 @@
+"""Real servers for the agent's tests: an AWS emulator, both engines' demo runtimes, and an HTTPS host of pictures."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from darkroom_demo import serving
+from tests.unit.agent.pictures_host import PicturesHost
+from tests.unit.agent.support import Cloud, running
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def cloud(aws_endpoint: str) -> Cloud:
+    return new_cloud(aws_endpoint)
+
+
+@pytest.fixture(scope="session")
+def webui() -> Iterator[str]:
+    with serving(engine="sdwebui") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Iterator[str]:
+    with serving(engine="comfyui") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[PicturesHost]:
+    with PicturesHost() as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def webui_cloud(aws_endpoint: str, webui: str, host: PicturesHost) -> Iterator[Cloud]:
+    """A cloud with an agent at work on the web UI."""
+    cloud = new_cloud(aws_endpoint)
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud, host.fetcher()):
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def comfyui_cloud(aws_endpoint: str, comfyui: str, host: PicturesHost) -> Iterator[Cloud]:
+    """A cloud with an agent at work on ComfyUI."""
+    cloud = new_cloud(aws_endpoint)
+    with running(cloud.settings(engine="comfyui", runtime_url=comfyui), cloud, host.fetcher()):
+        yield cloud
+
+
+def new_cloud(endpoint: str) -> Cloud:
+    return Cloud(endpoint, f"t{uuid.uuid4().hex[:12]}")

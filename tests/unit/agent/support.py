@@ -1,0 +1,193 @@
+"""What the agent's tests share: a small AWS, jobs to send to it, and agents that run in threads."""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from PIL import Image
+
+from darkroom_agent.agent import Agent
+from darkroom_agent.aws import Clients
+from darkroom_agent.fetcher import Fetcher
+from darkroom_agent.settings import Settings
+from darkroom_contract.store import JobStore
+from tests.workflows import text_to_image
+
+DEADLINE = 30
+SMALL = {"prompt": "a lighthouse", "steps": 1, "width": 64, "height": 64, "seed": 7}
+
+_Value = TypeVar("_Value")
+
+
+def eventually(look: Callable[[], _Value | None]) -> _Value:
+    """What `look` returns, as soon as it is true."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if value := look():
+            return value
+        threading.Event().wait(0.02)
+    raise AssertionError("it did not happen")
+
+
+def picture(kind: str = "PNG", colour: str = "teal") -> bytes:
+    """A small picture."""
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(data, kind)
+    return data.getvalue()
+
+
+def guidance_message(
+    content: dict[str, Any], task: str = "text-to-image", label: str = "job-1", **metadata: Any
+) -> dict[str, Any]:
+    """A message as clients of the AWS guidance publish it."""
+    return {
+        "metadata": {"id": label, "runtime": "sdxl", "tasktype": task, "prefix": "team", "context": {}, **metadata},
+        "content": content,
+    }
+
+
+def workflow(**changes: Any) -> dict[str, Any]:
+    """A text-to-image workflow in API format; `changes` are nodes that replace or join it."""
+    return {**text_to_image("a lighthouse", width=64, height=64, steps=1), **changes}
+
+
+def workflow_with_input(image: str) -> dict[str, Any]:
+    """A workflow that draws over an input picture."""
+    nodes = workflow()
+    nodes["10"] = {"class_type": "LoadImage", "inputs": {"image": image}}
+    nodes["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    nodes["3"]["inputs"]["latent_image"] = ["11", 0]
+    return nodes
+
+
+class Cloud:
+    """A topic for prompts, a runtime's queues, a topic for results with a queue, and three buckets."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+        config = Config(retries={"total_max_attempts": 1})
+        self.sqs = session.client("sqs", endpoint_url=endpoint, config=config)
+        self.sns = session.client("sns", endpoint_url=endpoint, config=config)
+        self.s3 = session.client("s3", endpoint_url=endpoint, config=config)
+        self.clients = Clients(sqs=self.sqs, sns=self.sns, s3=self.s3)
+        self.prompts = self.sns.create_topic(Name=f"{name}-prompts")["TopicArn"]
+        self.results = self.sns.create_topic(Name=f"{name}-results")["TopicArn"]
+        self.queue = self._queue(f"{name}-runtime")
+        self.dead_letter_queue = self._queue(f"{name}-dead-letter")
+        self.result_queue = self._queue(f"{name}-results")
+        self._subscribe(self.results, self.result_queue, raw=True)
+        self.jobs, self.outputs, self.inputs = (f"{name}-{purpose}" for purpose in ("jobs", "outputs", "inputs"))
+        for bucket in (self.jobs, self.outputs, self.inputs):
+            self.s3.create_bucket(Bucket=bucket)
+        self.store = JobStore(self.s3, self.jobs)
+
+    def _queue(self, name: str) -> str:
+        return self.sqs.create_queue(QueueName=name)["QueueUrl"]
+
+    def _subscribe(self, topic: str, queue: str, *, raw: bool) -> None:
+        arn = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        attributes = {"RawMessageDelivery": "true"} if raw else {}
+        self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=attributes)
+
+    def subscribe_runtime(self, *, raw: bool) -> None:
+        """Let the topic's prompts come to the runtime's queue."""
+        self._subscribe(self.prompts, self.queue, raw=raw)
+
+    def send(self, message: dict[str, Any] | str) -> str:
+        """Put a message on the runtime's queue; returns its id."""
+        body = message if isinstance(message, str) else json.dumps(message)
+        return self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)["MessageId"]
+
+    def notification(self) -> dict[str, Any]:
+        """The next notification."""
+        found: dict[str, Any] = json.loads(self._next(self.result_queue)["Body"])
+        return found
+
+    def dead_letter(self) -> tuple[str, dict[str, str]]:
+        """The next dead letter: its body and its attributes."""
+        message = self._next(self.dead_letter_queue)
+        attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+        return message["Body"], attributes
+
+    def _next(self, queue: str) -> Any:
+        def look() -> Any:
+            answer = self.sqs.receive_message(
+                QueueUrl=queue, WaitTimeSeconds=1, MessageAttributeNames=["All"], MaxNumberOfMessages=1
+            )
+            return next(iter(answer.get("Messages", [])), None)
+
+        message = eventually(look)
+        self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return message
+
+    def count(self, queue: str) -> int:
+        """How many messages a queue has, received ones included."""
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
+        return sum(int(value) for value in answer["Attributes"].values())
+
+    def wait_until_empty(self) -> None:
+        """Wait until the runtime's queue has no message, received ones included."""
+        eventually(lambda: self.count(self.queue) == 0)
+
+    def read(self, url: str) -> tuple[bytes, str]:
+        """An object by its `s3://` URL: its bytes and its content type."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        answer = self.s3.get_object(Bucket=bucket, Key=key)
+        return answer["Body"].read(), answer["ContentType"]
+
+    def read_json(self, url: str) -> Any:
+        """A JSON object by its `s3://` URL."""
+        data, content_type = self.read(url)
+        assert content_type == "application/json"
+        return json.loads(data)
+
+    def settings(self, **changes: Any) -> Settings:
+        """Settings of an agent of the runtime's; `changes` by field name."""
+        values: dict[str, Any] = {
+            "queue_url": self.queue,
+            "dead_letter_queue_url": self.dead_letter_queue,
+            "result_topic_arn": self.results,
+            "output_bucket": self.outputs,
+            "jobs_bucket": self.jobs,
+            "input_buckets": (self.inputs,),
+            "runtime_name": "sdxl",
+            "health_port": 0,
+            "receive_wait_seconds": 1,
+            **changes,
+        }
+        return Settings.model_validate(values)
+
+
+@dataclass
+class RunningAgent:
+    """An agent in a thread."""
+
+    agent: Agent
+    thread: threading.Thread
+
+    def stop(self) -> None:
+        """Stop it, and wait until it has."""
+        self.agent.stop()
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+
+
+@contextmanager
+def running(settings: Settings, cloud: Cloud, fetcher: Fetcher | None = None) -> Iterator[RunningAgent]:
+    """Run an agent for as long as the context lasts."""
+    agent = Agent(settings, aws=cloud.clients, fetcher=fetcher)
+    thread = threading.Thread(target=agent.run, name="agent")
+    thread.start()
+    started = RunningAgent(agent, thread)
+    try:
+        yield started
+    finally:
+        started.stop()

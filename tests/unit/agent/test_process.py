@@ -1,0 +1,104 @@
+"""The agent as a process: its environment, its logs, its end."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.pictures_host import PicturesHost
+from tests.unit.agent.support import DEADLINE, SMALL, Cloud, guidance_message
+
+COMMAND = [sys.executable, "-m", "darkroom_agent"]
+
+
+class Process:
+    """An agent's process and its log."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, text=True)
+        self.lines: list[dict[str, Any]] = []
+        self._queue: Queue[dict[str, Any]] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(json.loads(line))
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        while True:
+            line = self._queue.get(timeout=DEADLINE)
+            self.lines.append(line)
+            if line["event"] == event:
+                return line
+
+
+@pytest.fixture
+def environment(cloud: Cloud, aws_endpoint: str, webui: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": aws_endpoint,
+        "QUEUE_URL": cloud.queue,
+        "DEAD_LETTER_QUEUE_URL": cloud.dead_letter_queue,
+        "RESULT_TOPIC_ARN": cloud.results,
+        "OUTPUT_BUCKET": cloud.outputs,
+        "JOBS_BUCKET": cloud.jobs,
+        "ENGINE": "sdwebui",
+        "RUNTIME_NAME": "sdxl",
+        "RUNTIME_URL": webui,
+        "HEALTH_PORT": "0",
+        "RECEIVE_WAIT_SECONDS": "1",
+        "LOG_LEVEL": "DEBUG",
+    }
+
+
+@pytest.fixture
+def process(environment: dict[str, str]) -> Iterator[Process]:
+    started = Process(environment)
+    yield started
+    started.process.kill()
+    started.process.wait()
+
+
+def test_the_process_works_until_sigterm_and_exits_with_zero(cloud: Cloud, process: Process) -> None:
+    process.wait_for("runtime ready")
+    cloud.send(guidance_message(SMALL))
+    assert cloud.notification()["status"] == "completed"
+    process.process.terminate()
+    assert process.wait_for("stopping")["signal"] == "SIGTERM"
+    assert process.process.wait(DEADLINE) == 0
+
+
+def test_a_log_line_names_the_job_and_says_nothing_of_its_content(
+    cloud: Cloud, process: Process, host: PicturesHost
+) -> None:
+    content = {**SMALL, "prompt": "secret prompt", "init_images": [host.url("/a.png?X-Amz-Signature=secret")]}
+    process.wait_for("runtime ready")
+    failed = cloud.send(guidance_message(content, "image-to-image"))
+    assert cloud.notification()["status"] == "failed"
+    line = process.wait_for("job failed")
+    assert (line["job_id"], line["tenant"], line["runtime"]) == (failed, "default", "sdxl")
+    assert (line["error"], line["field"]) == ("input_unavailable", "content.init_images[0]")
+    cloud.send(guidance_message({**SMALL, "prompt": "secret prompt", "sampler_name": "secret sampler"}))
+    cloud.send(guidance_message({**SMALL, "prompt": "secret prompt"}))
+    process.wait_for("job completed")
+    assert "secret" not in json.dumps(process.lines)
+
+
+def test_a_wrong_setting_is_named_and_the_process_does_not_start(environment: dict[str, str]) -> None:
+    wrong = {**environment, "ENGINE": "fooocus", "MAX_STARTS": "none"}
+    del wrong["QUEUE_URL"]
+    ended = subprocess.run(COMMAND, env=wrong, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ended.returncode == 2
+    for name in ("QUEUE_URL", "ENGINE", "MAX_STARTS"):
+        assert name in ended.stderr

@@ -1,0 +1,156 @@
+"""Starting and stopping: what happens to the job that runs, and to those that wait."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from darkroom_contract.errors import JobErrorCode
+from darkroom_contract.records import StateRecord
+from darkroom_contract.types import utcnow
+from darkroom_demo import serving
+from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running, workflow
+
+LONG = 1500
+
+
+def long_job(engine: str, steps: int = LONG) -> dict[str, Any]:
+    """A message of a job that takes so many steps."""
+    if engine == "sdwebui":
+        return guidance_message({**SMALL, "steps": min(steps, 150), "n_iter": 1 + steps // 150})
+    nodes = workflow()
+    nodes["3"]["inputs"]["steps"] = steps
+    return guidance_message(nodes, "pipeline")
+
+
+def is_idle(engine: str, url: str) -> bool:
+    if engine == "sdwebui":
+        return bool(httpx.get(f"{url}/sdapi/v1/progress").json()["state"]["job_count"] == 0)
+    queue = httpx.get(f"{url}/queue").json()
+    return not queue["queue_running"] and not queue["queue_pending"]
+
+
+def state_with_progress(cloud: Cloud, job_id: str) -> Callable[[], StateRecord | None]:
+    def look() -> StateRecord | None:
+        found = cloud.store.state("default", job_id)
+        return found[0] if found and found[0].progress > 0 else None
+
+    return look
+
+
+@pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])
+def test_a_running_job_that_fits_the_shutdown_budget_is_finished(cloud: Cloud, engine: Any) -> None:
+    with serving(engine=engine, seconds_per_step=0.2) as server:
+        settings = cloud.settings(engine=engine, runtime_url=server.url)
+        job_id = cloud.send(long_job(engine, steps=15))
+        with running(settings, cloud) as agent:
+            eventually(state_with_progress(cloud, job_id))
+            agent.stop()
+    assert cloud.notification()["status"] == "completed"
+    assert cloud.count(cloud.queue) == 0
+
+
+@pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])
+def test_a_running_job_that_does_not_fit_is_interrupted_and_handed_back_at_once(cloud: Cloud, engine: Any) -> None:
+    with serving(engine=engine, seconds_per_step=0.2) as server:
+        settings = cloud.settings(engine=engine, runtime_url=server.url, shutdown_budget_seconds=0)
+        job_id = cloud.send(long_job(engine))
+        with running(settings, cloud) as agent:
+            eventually(state_with_progress(cloud, job_id))
+            agent.stop()
+        [message] = cloud.sqs.receive_message(QueueUrl=cloud.queue)["Messages"]
+        eventually(lambda: is_idle(engine, server.url))
+    assert message["MessageId"] == job_id
+    found = cloud.store.state("default", job_id)
+    assert found is not None
+    assert found[0].starts == 0
+    assert found[0].lease_until <= utcnow()
+    assert cloud.store.result("default", job_id) is None
+    assert cloud.count(cloud.result_queue) == 0
+
+
+def test_a_job_that_was_handed_back_is_finished_by_the_next_agent(cloud: Cloud, webui: str) -> None:
+    with serving(engine="sdwebui", seconds_per_step=0.2) as server:
+        settings = cloud.settings(engine="sdwebui", runtime_url=server.url, shutdown_budget_seconds=0)
+        job_id = cloud.send(long_job("sdwebui"))
+        with running(settings, cloud) as agent:
+            eventually(state_with_progress(cloud, job_id))
+            agent.stop()
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud):
+        assert cloud.notification()["status"] == "completed"
+    result = cloud.store.result("default", job_id)
+    assert result is not None
+    assert result.starts == 1
+
+
+@pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])
+def test_a_job_that_runs_too_long_is_interrupted_and_times_out(cloud: Cloud, engine: Any) -> None:
+    with serving(engine=engine, seconds_per_step=0.2) as server:
+        settings = cloud.settings(engine=engine, runtime_url=server.url, job_timeout_seconds=1.5, max_starts=1)
+        cloud.send(long_job(engine))
+        with running(settings, cloud):
+            error = cloud.notification()["error"]
+            eventually(lambda: is_idle(engine, server.url))
+    assert error["code"] == JobErrorCode.TIMED_OUT
+    assert error["retryable"] is True
+
+
+def test_a_job_whose_runtime_goes_away_is_given_back_and_no_other_is_taken(cloud: Cloud) -> None:
+    with ExitStack() as runtime:
+        url = runtime.enter_context(serving(engine="comfyui", seconds_per_step=0.2)).url
+        job_id = cloud.send(long_job("comfyui"))
+        with running(cloud.settings(engine="comfyui", runtime_url=url), cloud) as agent:
+            health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+            eventually(state_with_progress(cloud, job_id))
+            runtime.close()
+            eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
+    found = cloud.store.state("default", job_id)
+    assert found is not None
+    state = found[0]
+    assert state.last_error is not None
+    assert state.last_error.code is JobErrorCode.ENGINE_UNAVAILABLE
+    assert state.starts == 1
+    assert state.lease_until <= utcnow()
+    assert cloud.count(cloud.queue) == 1
+
+
+@contextmanager
+def demo_on(port: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "darkroom_demo", "--engine", "sdwebui", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+def test_nothing_is_received_while_the_runtime_does_not_answer(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    settings = cloud.settings(engine="sdwebui", runtime_url=f"http://127.0.0.1:{port}")
+    with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud) as agent:
+        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+        cloud.send(guidance_message(SMALL))
+        eventually(lambda: caplog.text.count("waiting for the runtime") > 3)
+        attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
+        assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
+        assert httpx.get(f"{health}/readyz").status_code == 503
+        assert httpx.get(f"{health}/livez").status_code == 200
+        assert httpx.get(f"{health}/else").status_code == 404
+        with demo_on(port):
+            assert cloud.notification()["status"] == "completed"
+            assert httpx.get(f"{health}/readyz").status_code == 200
+        eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
