@@ -1,6 +1,7 @@
 """The ``darkroom`` command."""
 
 import json
+import logging
 import signal
 import threading
 import uuid
@@ -125,6 +126,9 @@ def _await_notification(stack: Stack, job_id: str) -> Notification:
 def _stack(cluster: Path, runtime_url: str | None) -> Iterator[Stack]:
     """A local stack, started with a word on what happens; while it runs, ``darkroom prompt`` finds it."""
     files = load_cluster(cluster)
+    _LOGS.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=_LOGS / "stack.log", format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("darkroom").setLevel(logging.INFO)
     with console.status("starting the emulator, the runtimes and the API"):
         stack = Stack(files, Options(logs=_LOGS, runtime_url=runtime_url)).__enter__()
     try:
