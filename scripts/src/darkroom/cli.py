@@ -104,10 +104,10 @@ def demo(
             job = show_progress(console, client, client.submit(request))
             notification = _await_notification(stack, job.id)
             console.print("notification", notification.model_dump(mode="json", exclude_none=True))
-            paths = list(save_pictures(client, job, out))
-    for path in paths:
-        console.print(f"[green]picture[/green]  {path.resolve()}")
-    if not paths:
+            for path in save_pictures(client, job, out):
+                console.print(f"[green]picture[/green]  {path.resolve()}")
+        console.print("stopping")
+    if job.status is not JobStatus.COMPLETED:
         raise typer.Exit(1)
 
 
