@@ -77,10 +77,10 @@ def _submit(api: Api, event: _Event, tenant: str, seconds: float, log: dict[str,
     request = requests.read_job(api, requests.read_body(raw), tenant)
     log |= {"job_id": request.job.job_id, "runtime": request.job.runtime, "task": request.job.task}
     accepted = service().submissions.submit(request, min(_PATIENCE_SECONDS, seconds - _RESERVE_SECONDS))
-    log |= {"runtime": accepted.runtime, "outcome": "accepted" if accepted.published else "repeated"}
-    if accepted.published:
-        count("JobsAccepted", runtime=accepted.runtime)
     job, view = accepted.facts.request.job, service().jobs.view(accepted.facts)
+    log |= {"runtime": job.runtime, "outcome": "accepted" if accepted.published else "repeated"}
+    if accepted.published:
+        count("JobsAccepted", runtime=job.runtime)
     if api is Api.V1:
         return _json(202, view, {"Location": f"/v1/jobs/{job.job_id}"})
     return _json(200, _alpha_response(job, view), {"x-darkroom-job": job.job_id})

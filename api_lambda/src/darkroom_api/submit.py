@@ -38,8 +38,6 @@ class Accepted:
     """A job that will be answered."""
 
     facts: JobFacts
-    #: The name of its runtime; a v1alpha1 job names a checkpoint only.
-    runtime: str
     #: Whether it was published now, and not by an earlier request of which this is a repeat.
     published: bool
 
@@ -65,7 +63,6 @@ class Submissions:
             nonce=secrets.token_hex(16),
             recorded_at=utcnow(),
         )
-        name = runtime.name if runtime else record.job.runtime
         body = self._message(record)
         kept = self._store.create_request(record) if self._store else record
         # The nonce tells, not the order: the SDK may have sent the record twice, and met its own.
@@ -73,9 +70,9 @@ class Submissions:
             if kept.fingerprint != record.fingerprint:
                 message = f"the id {record.job.job_id} is another request's; a new request needs a new id"
                 raise Refused(ErrorCode.ID_IN_USE, message, field="id")
-            return self._repeat(self._store, kept, name, patience)
+            return self._repeat(self._store, kept, patience)
         self._publish(record, body)
-        return Accepted(JobFacts(record), name, published=True)
+        return Accepted(JobFacts(record), published=True)
 
     def _runtime(self, job: Job) -> RegistryEntry | None:
         """The runtime that the job is for; None when there is no registry to know it from."""
@@ -98,7 +95,8 @@ class Submissions:
         if len(json.dumps(job.context, separators=(",", ":"))) > MAX_CONTEXT_BYTES:
             raise FieldError(fields.context, f"the context may have {MAX_CONTEXT_BYTES // 1024} KiB of JSON")
         if runtime is not None:
-            job = job.for_engine(runtime.engine, field=fields.content)
+            # A v1alpha1 job too goes by the name: SNS takes minutes to filter by a checkpoint that has just changed.
+            job = job.for_engine(runtime.engine, field=fields.content).model_copy(update={"runtime": runtime.name})
         job.check(self._settings.tenants, prefix_field=fields.prefix, content_field=fields.content)
         return job.with_pinned_seed()
 
@@ -111,7 +109,7 @@ class Submissions:
             raise Refused(ErrorCode.TOO_LARGE, advice)
         return body
 
-    def _repeat(self, store: JobStore, kept: RequestRecord, runtime: str, patience: float) -> Accepted:
+    def _repeat(self, store: JobStore, kept: RequestRecord, patience: float) -> Accepted:
         """Answer a request that was recorded before, once it is sure that its message was published."""
         give_up = time.monotonic() + patience
         facts = self._jobs.facts(kept)
@@ -119,11 +117,11 @@ class Submissions:
             left = self._seconds_left(kept)
             if left <= 0:
                 self._publish(kept, self._message(kept))
-                return Accepted(facts, runtime, published=True)
+                return Accepted(facts, published=True)
             if time.monotonic() + _POLL_SECONDS > give_up:
                 raise unavailable(math.ceil(left))
             time.sleep(_POLL_SECONDS)
-        return Accepted(facts, runtime, published=False)
+        return Accepted(facts, published=False)
 
     def _publish(self, record: RequestRecord, body: str) -> None:
         """Publish a job's message, and mark it as published where the request may be repeated."""

@@ -21,6 +21,9 @@ from darkroom_contract.types import (
     Timestamp,
 )
 
+#: What the runtime of a job is called that is routed by its checkpoint.
+LEGACY_RUNTIME = "legacy"
+
 
 class Api(StrEnum):
     """How a job came in: by a version of the API, or published to the topic (or the queue) by the client itself."""
@@ -49,7 +52,7 @@ class Job(Fact):
     tenant: TenantName
     #: The client's name for the job: part of the pictures' keys and of the notification.
     label: Identifier
-    #: The runtime's name; ``legacy`` for a v1alpha1 job that is routed by its checkpoint.
+    #: The runtime's name; ``legacy`` for a v1alpha1 job while it is known by its checkpoint only.
     runtime: str
     task: Task
     prefix: Prefix | None = None
@@ -69,7 +72,7 @@ class Job(Fact):
     @property
     def route(self) -> tuple[str, str]:
         """The SNS message attribute, name and value, by which the prompt topic finds the job's queue."""
-        if self.api is Api.V1ALPHA1 and self.checkpoint:
+        if self.api is Api.V1ALPHA1 and self.runtime == LEGACY_RUNTIME and self.checkpoint:
             return "sd_model_checkpoint", self.checkpoint
         return "runtime", self.runtime
 

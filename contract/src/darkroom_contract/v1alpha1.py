@@ -5,15 +5,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from darkroom_contract.job import Api, Job
+from darkroom_contract.job import LEGACY_RUNTIME, Api, Job
 from darkroom_contract.types import Fact, Identifier, JsonObject, Prefix, Task, utcnow
 
 #: What a v1alpha1 client puts into ``alwayson_scripts`` beside the real scripts.
 ROUTING_KEYS = frozenset(
     {"task", "id_task", "uid", "sd_model_checkpoint", "image_link", "save_dir", "sd_vae", "override_settings"}
 )
-#: What the ``runtime`` of a v1alpha1 message is called: the job is routed by its checkpoint.
-LEGACY_RUNTIME = "legacy"
 
 
 class Routing(Fact):
@@ -38,7 +36,7 @@ class Request(Fact):
     def _keep_whole_body(cls, data: Any) -> Any:
         return {"alwayson_scripts": data.get("alwayson_scripts"), "body": data} if isinstance(data, dict) else data
 
-    def to_job(self, *, tenant: str, job_id: str, runtime: str = LEGACY_RUNTIME) -> Job:
+    def to_job(self, *, tenant: str, job_id: str) -> Job:
         """The job that the request asks for."""
         routing = self.alwayson_scripts
         content, _ = split_routing(routing.task, self.body)
@@ -47,7 +45,7 @@ class Request(Fact):
             job_id=job_id,
             tenant=tenant,
             label=routing.id_task,
-            runtime=runtime,
+            runtime=LEGACY_RUNTIME,
             task=routing.task,
             prefix=routing.save_dir,
             content=content,

@@ -111,7 +111,7 @@ def test_a_failed_job_says_why(cloud: Cloud, job: str) -> None:
 def test_a_v1alpha_job_can_be_asked_for_too(cloud: Cloud) -> None:
     job_id = post(V1ALPHA1, v1alpha1_body()).headers["x-darkroom-job"]
     answer = get(job_id)
-    assert (answer.status, answer.body["runtime"]) == (200, "legacy")
+    assert (answer.status, answer.body["runtime"]) == (200, "sdxl")
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "../mine", "a" * 129, "mine/request.json"])

@@ -72,13 +72,12 @@ def test_a_v1_request_without_an_id_gets_one(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("resource", "body", "route"),
     [
-        (V1ALPHA1, v1alpha1_body(), {"sd_model_checkpoint": CHECKPOINT}),
-        (V1ALPHA1, {"image": "https://example.com/a.png"} | v1alpha1_body(task="extra-single-image"),
-         {"sd_model_checkpoint": CHECKPOINT}),
+        (V1ALPHA1, v1alpha1_body(), {"runtime": "sdxl"}),
+        (V1ALPHA1, v1alpha1_body(task="extra-single-image"), {"runtime": "sdxl"}),
         (V1ALPHA2, v1alpha2_body(), {"runtime": "sdxl"}),
         (V1, v1_body(), {"runtime": "sdxl"}),
     ],
-)  # fmt: skip
+)
 def test_a_message_has_the_one_attribute_that_finds_its_queue(
     cloud: Cloud, resource: str, body: object, route: dict[str, str]
 ) -> None:
@@ -103,10 +102,10 @@ def test_a_v1alpha2_message_has_the_guidance_s_metadata_and_content(cloud: Cloud
     }
 
 
-def test_a_v1alpha1_message_calls_its_runtime_legacy(cloud: Cloud) -> None:
+def test_a_v1alpha1_message_names_the_runtime_that_serves_its_checkpoint(cloud: Cloud) -> None:
     post(V1ALPHA1, v1alpha1_body())
     job = published_job(cloud)
-    assert (job.api, job.runtime, job.checkpoint) == (Api.V1ALPHA1, "legacy", CHECKPOINT)
+    assert (job.api, job.runtime, job.checkpoint) == (Api.V1ALPHA1, "sdxl", CHECKPOINT)
     assert job.content["alwayson_scripts"] == {}
 
 
@@ -226,7 +225,7 @@ def test_a_runtime_that_is_being_drained_takes_no_job(cloud: Cloud, resource: st
 def test_two_checkpoints_have_their_own_runtimes(cloud: Cloud) -> None:
     cloud.register(RegistryEntry(name="anime", engine=Engine.SDWEBUI, checkpoint="anime.ckpt"))
     assert post(V1ALPHA1, v1alpha1_body(sd_model_checkpoint="anime.ckpt")).status == 200
-    assert cloud.attributes() == {"sd_model_checkpoint": "anime.ckpt"}
+    assert cloud.attributes() == {"runtime": "anime"}
 
 
 @pytest.mark.parametrize("size", [250, 300, 4000])
