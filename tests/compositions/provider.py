@@ -8,6 +8,37 @@ from darkroom_function.managed import Composed
 
 Objects = dict[str, dict[str, Any]]
 
+#: What the provider refuses to change: the fields that the Terraform AWS provider's schemas mark ForceNew, or
+#: RequiresReplace, among those that the compositions use. The region is one of every kind.
+IMMUTABLE = {
+    "BucketLifecycleConfiguration": {"bucket"},
+    "BucketOwnershipControls": {"bucket"},
+    "BucketPolicy": {"bucket"},
+    "BucketPublicAccessBlock": {"bucket"},
+    "BucketServerSideEncryptionConfiguration": {"bucket"},
+    "BucketVersioning": {"bucket"},
+    "Deployment": {"restApiId"},
+    "Function": {"packageType"},
+    "MethodSettings": {"restApiId", "stageName", "methodPath"},
+    "Object": {"bucket", "key"},
+    "Permission": {"functionName", "statementId", "action", "principal", "sourceArn"},
+    "PodIdentityAssociation": {"clusterName", "namespace", "serviceAccount"},
+    "Queue": {"name"},
+    "QueuePolicy": {"queueUrl"},
+    "QueueRedriveAllowPolicy": {"queueUrl"},
+    "QueueRedrivePolicy": {"queueUrl"},
+    "Role": {"path"},
+    "RolePolicy": {"role"},
+    "Stage": {"restApiId", "stageName"},
+    "TopicPolicy": {"arn"},
+    "TopicSubscription": {"topicArn", "protocol", "endpoint"},
+    "UsagePlanKey": {"keyId", "keyType", "usagePlanId"},
+}
+
+
+class _Waiting(Exception):  # noqa: N818
+    """A reference leads to a resource that has no id yet."""
+
 
 class Provider:
     """Applies what a composition wants, in passes.
@@ -44,21 +75,43 @@ class Provider:
         raise AssertionError(f"{self.kind} does not settle in {passes} passes")
 
     def _applied(self, manifest: dict[str, Any], old: dict[str, Any] | None, before: Objects) -> dict[str, Any]:
-        fields = manifest["spec"]["forProvider"]
-        by_name = {other["metadata"]["name"]: other["status"]["atProvider"].get("id") for other in before.values()}
-        referenced = {
-            field.removesuffix("Ref"): by_name.get(reference["name"])
-            for field, reference in fields.items()
-            if field.endswith("Ref") and field != "valueSecretRef"
-        }
-        if None in referenced.values():  # not yet: what is there stays as it is
-            return {**manifest, "status": old["status"] if old else {"conditions": [], "atProvider": {}}}
-        facts = {**fields, **referenced, "id": f"id-of-{manifest['metadata']['name']}"}
+        ids = {other["metadata"]["name"]: other["status"]["atProvider"].get("id") for other in before.values()}
+        known = old["status"] if old else {"conditions": [], "atProvider": {}}
+        try:
+            facts = _resolved(manifest["spec"]["forProvider"], ids)
+        except _Waiting:  # what is there stays as it is
+            return {**manifest, "status": known}
+        immutable = IMMUTABLE.get(manifest["kind"], set()) | {"region"}
+        if known["atProvider"] and any(known["atProvider"].get(field) != facts.get(field) for field in immutable):
+            return {**manifest, "status": {**known, "conditions": _conditions(synced=False)}}
+        manifest["spec"]["forProvider"] = dict(facts)  # the provider puts what it found beside the reference
+        facts["id"] = f"id-of-{manifest['metadata']['name']}"
         if manifest["kind"] == "Deployment":
             # A snapshot of the API at the moment when it is made.
-            known = old["status"]["atProvider"].get("snapshot") if old else None
-            facts["snapshot"] = known or before["rest-api"]["status"]["atProvider"]["body"]
-        return {**manifest, "status": {"conditions": [{"type": "Ready", "status": "True"}], "atProvider": facts}}
+            facts["snapshot"] = (
+                known["atProvider"].get("snapshot") or before["rest-api"]["status"]["atProvider"]["body"]
+            )
+        return {**manifest, "status": {"conditions": _conditions(synced=True), "atProvider": facts}}
+
+
+def _conditions(*, synced: bool) -> list[dict[str, str]]:
+    return [{"type": "Ready", "status": "True"}, {"type": "Synced", "status": str(synced)}]
+
+
+def _resolved(value: Any, ids: dict[str, str | None]) -> Any:
+    """A spec with, beside each ``<field>Ref``, the id of what it refers to; raises ``_Waiting``."""
+    if isinstance(value, list):
+        return [_resolved(item, ids) for item in value]
+    if not isinstance(value, dict):
+        return value
+    resolved = {}
+    for field, item in value.items():
+        resolved[field] = _resolved(item, ids)
+        if field.endswith("IdRef"):
+            if ids.get(item["name"]) is None:
+                raise _Waiting(item["name"])
+            resolved[field.removesuffix("Ref")] = ids[item["name"]]
+    return resolved
 
 
 def parsed(value: Any) -> Any:
@@ -76,3 +129,8 @@ def resource(composed: Composed[Any], key: str) -> dict[str, Any]:
     """A resource's ``forProvider`` with its JSON texts read."""
     fields: dict[str, Any] = parsed(composed.resources[key].resource.manifest()["spec"]["forProvider"])
     return fields
+
+
+def of_kind(composed: Composed[Any], kind: str) -> list[dict[str, Any]]:
+    """The ``forProvider`` of every resource of a kind."""
+    return [resource(composed, key) for key, entry in composed.resources.items() if entry.resource.kind == kind]

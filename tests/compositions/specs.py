@@ -104,3 +104,18 @@ composites = st.one_of(
     st.tuples(st.just("PromptApi"), prompt_apis),
     st.tuples(st.just("ModelRuntime"), model_runtimes),
 )
+
+
+def _changed(composite: tuple[str, dict[str, Any]]) -> st.SearchStrategy[tuple[str, dict[str, Any], dict[str, Any]]]:
+    kind, spec = composite
+    others = {"Storage": storages, "PromptApi": prompt_apis, "ModelRuntime": model_runtimes}[kind]
+    identity = {field: spec[field] for field in ("name",) if field in spec}
+
+    def keep_identity(other: dict[str, Any]) -> dict[str, Any]:
+        return {**other, **identity, "cluster": {**spec["cluster"], "eksName": other["cluster"]["eksName"]}}
+
+    return others.map(lambda other: (kind, spec, keep_identity(other)))
+
+
+#: A valid spec of each kind, and another valid one of the same composite: what is its identity does not change.
+changes = composites.flatmap(_changed)

@@ -1,9 +1,11 @@
+import json
+
 import pytest
 
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine
 from tests.compositions import specs
-from tests.compositions.provider import Provider, resource
+from tests.compositions.provider import Provider, of_kind, resource
 
 
 @pytest.fixture
@@ -14,7 +16,7 @@ def runtime() -> Provider:
 @pytest.mark.parametrize("missing", ["queue", "queue-policy", "subscription"])
 def test_a_runtime_is_registered_only_when_a_prompt_can_reach_it(runtime: Provider, missing: str) -> None:
     runtime.step()
-    runtime.observed[missing]["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    runtime.observed[missing]["status"]["conditions"][0]["status"] = "False"
     assert "registry-entry" not in runtime.wanted().resources
     assert not runtime.wanted().ready
 
@@ -53,3 +55,54 @@ def test_two_runtimes_of_one_checkpoint_do_not_both_claim_it(runtime: Provider) 
     composed = runtime.settle()
     assert "checkpoint" not in resource(composed, "registry-entry")["content"]
     assert resource(composed, "subscription")["filterPolicy"] == {"runtime": ["sdxl"]}
+
+
+def announced(runtime: Provider) -> object:
+    """The checkpoint by which the API knows the runtime."""
+    return resource(runtime.wanted(), "registry-entry")["content"].get("checkpoint")
+
+
+def test_a_runtime_is_registered_only_when_its_filter_is_in_place(runtime: Provider) -> None:
+    runtime.step()
+    runtime.observed["subscription"]["status"]["atProvider"]["filterPolicy"] = '{"runtime":["other"]}'
+    assert "registry-entry" not in runtime.wanted().resources
+
+
+@pytest.mark.parametrize("fields", [{"checkpoint": "juggernaut.safetensors"}, {"default_for_checkpoint": False}])
+def test_another_checkpoint_is_announced_only_when_the_filter_knows_it(
+    runtime: Provider, fields: dict[str, object]
+) -> None:
+    runtime.settle()
+    runtime.spec = specs.model_runtime(**fields, accepting=False)
+    assert announced(runtime) == "sd_xl_base_1.0.safetensors"
+    assert resource(runtime.wanted(), "registry-entry")["content"]["accepting"] is False
+    assert not runtime.wanted().ready
+    runtime.step()
+    assert announced(runtime) == fields.get("checkpoint")
+    assert runtime.settle().ready
+
+
+def test_the_filter_is_known_in_whatever_words_it_is_given_back(runtime: Provider) -> None:
+    runtime.settle()
+    subscription = runtime.observed["subscription"]["status"]["atProvider"]
+    subscription["filterPolicy"] = json.dumps(json.loads(subscription["filterPolicy"]), indent=2)
+    assert runtime.wanted().ready
+
+
+def test_no_checkpoint_is_announced_when_neither_the_filter_nor_the_entry_is_known(runtime: Provider) -> None:
+    runtime.settle()
+    del runtime.observed["subscription"]["status"]
+    runtime.observed["registry-entry"]["spec"]["forProvider"]["content"] = "{"
+    assert announced(runtime) is None
+
+
+@pytest.mark.parametrize("fields", [{"namespace": "studio"}, {"service_account": "runtime"}])
+def test_pods_of_another_service_account_get_the_role_before_the_old_ones_lose_it(
+    runtime: Provider, fields: dict[str, object]
+) -> None:
+    (old,) = of_kind(runtime.settle(), "PodIdentityAssociation")
+    runtime.spec = specs.model_runtime(**fields)
+    new, still = of_kind(runtime.wanted(), "PodIdentityAssociation")
+    assert still == old
+    assert runtime.settle().ready
+    assert of_kind(runtime.wanted(), "PodIdentityAssociation") == [new]

@@ -43,7 +43,7 @@ def role_policies() -> list[list[dict[str, Any]]]:
 
 
 def test_every_policy_has_a_version_and_distinct_statement_ids() -> None:
-    buckets, topics, queues, roles = 3, 2, 3, 2
+    buckets, topics, queues, roles = 3, 2, 4, 2
     assert len(all_documents()) == buckets + topics + queues + 2 * roles
     for document in all_documents():
         assert document["Version"] == "2012-10-17"
@@ -78,7 +78,7 @@ def test_every_role_is_within_the_clusters_path_and_boundary(kind: str) -> None:
 
 
 def test_topics_queues_and_buckets_refuse_calls_without_tls() -> None:
-    holders = {"TopicPolicy": 2, "QueuePolicy": 3, "BucketPolicy": 3}
+    holders = {"TopicPolicy": 2, "QueuePolicy": 4, "BucketPolicy": 3}
     refusing = dict.fromkeys(holders, 0)
     for composed in COMPOSED.values():
         for entry in composed.resources.values():
@@ -121,7 +121,7 @@ def test_a_jobs_facts_have_one_writer_each() -> None:
     assert writers == {
         "request.json": ["api"],
         "published.json": ["api"],
-        "cancel": ["api"],
+        "cancel": [],
         "state.json": ["agent"],
         "result.json": ["agent"],
     }

@@ -1,10 +1,12 @@
 import json
+from typing import Any
 
 import pytest
+from openapi_spec_validator import validate
 
 from darkroom_contract import openapi
 from tests.compositions import specs
-from tests.compositions.provider import Provider, resource
+from tests.compositions.provider import Provider, of_kind, resource
 
 
 @pytest.fixture
@@ -16,10 +18,17 @@ def deployments(provider: Provider) -> list[str]:
     return [key for key in provider.wanted().resources if key.startswith("deployment.")]
 
 
+def at_stage(provider: Provider) -> dict[str, Any]:
+    """What is observed of the only stage."""
+    (stage,) = (item for item in provider.observed.values() if item["kind"] == "Stage")
+    observed: dict[str, Any] = stage["status"]["atProvider"]
+    return observed
+
+
 def served(provider: Provider) -> str:
     """The document that the stage serves."""
     by_id = {item["status"]["atProvider"].get("id"): item for item in provider.observed.values()}
-    deployment = by_id[provider.observed["stage"]["status"]["atProvider"]["deploymentId"]]
+    deployment = by_id[at_stage(provider)["deploymentId"]]
     return str(deployment["status"]["atProvider"]["snapshot"])
 
 
@@ -36,7 +45,8 @@ def test_the_api_is_ready_once_its_document_is_served(api: Provider) -> None:
     while not api.wanted().ready:
         api.step()
     assert served(api) == api.wanted().resources["rest-api"].resource.for_provider["body"]
-    assert {"method-settings", "usage-plan-key.acme", "invoke-permission"} <= api.observed.keys()
+    made = {item["kind"] for item in api.observed.values()}
+    assert {"MethodSettings", "UsagePlanKey", "Permission"} <= made
     assert api.wanted().status.api_url == "https://id-of-studio-api.rest-api.execute-api.eu-west-1.amazonaws.com/prod"
 
 
@@ -50,7 +60,7 @@ def test_the_old_deployment_stays_until_the_stage_has_left_it(api: Provider, new
     seen = []
     while not api.wanted().ready:
         wanted = deployments(api)
-        if api.observed["stage"]["status"]["atProvider"]["deploymentId"].endswith(old):
+        if at_stage(api)["deploymentId"].endswith(old):
             assert old in wanted
         seen.append(len(wanted))
         api.step()
@@ -62,7 +72,8 @@ def test_the_old_deployment_stays_until_the_stage_has_left_it(api: Provider, new
 
 def test_the_stage_follows_the_reference_when_it_changes(api: Provider) -> None:
     api.settle()
-    assert resource(api.wanted(), "stage")["deploymentIdRef"]["policy"] == {"resolve": "Always"}
+    (stage,) = of_kind(api.wanted(), "Stage")
+    assert stage["deploymentIdRef"]["policy"] == {"resolve": "Always"}
 
 
 def test_the_api_is_not_ready_while_the_old_document_is_served(api: Provider, new_document: str) -> None:
@@ -102,5 +113,87 @@ def test_the_stage_lets_through_what_the_tenants_may_send_together(api: Provider
         {"name": "a", "rateLimit": 20, "burstLimit": 4000},
         {"name": "b", "rateLimit": 2.5, "burstLimit": 2000},
     ]
-    settings = resource(api.settle(), "method-settings")["settings"]
+    (of_stage,) = of_kind(api.settle(), "MethodSettings")
+    settings = of_stage["settings"]
     assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (22.5, 5000)
+
+
+def test_a_renamed_stage_is_left_only_when_every_key_works_on_the_new_one(api: Provider) -> None:
+    api.settle()
+    api.spec["api"] = {"stage": "live"}
+    seen = []
+    while not api.wanted().ready:
+        composed = api.wanted()
+        stages = {stage["stageName"] for stage in of_kind(composed, "Stage")}
+        of_plans = {plan["apiStages"][0]["stage"] for plan in of_kind(composed, "UsagePlan")}
+        assert not [plan for plan in of_kind(composed, "UsagePlan") if "apiId" in plan["apiStages"][0]]
+        assert of_plans <= {
+            item["spec"]["forProvider"]["stageName"] for item in api.observed.values() if item["kind"] == "Stage"
+        }
+        in_use = {
+            item["status"]["atProvider"]["apiStages"][0]["stage"]
+            for item in api.observed.values()
+            if item["kind"] == "UsagePlan"
+        }
+        throttled = {settings["stageName"] for settings in of_kind(composed, "MethodSettings")}
+        assert in_use <= stages & throttled
+        seen.append(stages)
+        api.step()
+    assert {"prod", "live"} in seen
+    settled = api.settle()
+    for kind in ("Stage", "MethodSettings"):
+        assert [item["stageName"] for item in of_kind(settled, kind)] == ["live"]
+    assert settled.status.api_url.endswith("/live")
+
+
+def test_a_stage_is_renamed_together_with_a_new_document(api: Provider, new_document: str) -> None:
+    api.spec["api"] = {"stage": "live"}
+    assert api.settle().ready
+    assert served(api) == new_document
+    assert at_stage(api)["stageName"] == "live"
+
+
+def test_an_api_that_is_made_anew_may_invoke_the_function_before_the_old_permission_goes(api: Provider) -> None:
+    (old,) = of_kind(api.settle(), "Permission")
+    api.observed["rest-api"]["status"]["atProvider"]["id"] = "another"
+    both = of_kind(api.wanted(), "Permission")
+    assert old in both
+    assert len({permission["statementId"] for permission in both}) == 2
+    new = next(permission for permission in both if permission != old)
+    assert new["sourceArn"] == "arn:aws:execute-api:eu-west-1:111122223333:another/*/*/*"
+
+
+@pytest.mark.parametrize("part", ["results-queue", "results-queue-policy", "results-subscription"])
+def test_the_api_is_ready_only_when_a_notification_can_reach_the_results_queue(api: Provider, part: str) -> None:
+    assert api.settle().ready
+    api.observed[part]["status"]["conditions"][0]["status"] = "False"
+    assert not api.wanted().ready
+
+
+def test_api_gateway_is_given_no_models_and_no_response_without_a_status(api: Provider) -> None:
+    document = resource(api.wanted(), "rest-api")["body"]
+    validate(document)
+    assert document["components"].keys() == {"securitySchemes"}
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert operations
+    for operation in operations:
+        assert operation["security"] == [{"apiKey": []}]
+        assert operation["x-amazon-apigateway-integration"]["uri"].endswith("function:studio-api/invocations")
+        assert all(status.isdigit() for status in operation["responses"])
+    assert "THROTTLED" in document["x-amazon-apigateway-gateway-responses"]
+
+
+def test_a_change_of_words_or_models_deploys_nothing(api: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.settle()
+    whole = openapi.document
+
+    def reworded(invoke_arn: str, title: str) -> dict[str, Any]:
+        document = whole(invoke_arn, title)
+        document["info"]["description"] = "In other words."
+        document["components"]["schemas"]["JobView"]["description"] = "In other words."
+        return document
+
+    before = deployments(api)
+    monkeypatch.setattr(openapi, "document", reworded)
+    assert deployments(api) == before
+    assert api.wanted().ready

@@ -17,6 +17,7 @@ from tests.compositions import specs
 from tests.compositions.provider import Provider
 
 Composite = tuple[str, dict[str, Any]]
+Change = tuple[str, dict[str, Any], dict[str, Any]]
 few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 #: The names that AWS takes, by kind: where the name is, and its grammar.
@@ -110,6 +111,18 @@ def test_a_composite_settles_and_is_ready_then(composite: Composite) -> None:
 
 
 @few
+@given(specs.changes)
+def test_every_change_that_a_composite_may_have_settles_and_is_ready_then(change: Change) -> None:
+    kind, before, after = change
+    provider = Provider(kind, before)
+    provider.settle()
+    provider.spec = after
+    settled = provider.settle()
+    assert settled.ready
+    assert settled == Provider(kind, after).settle()
+
+
+@few
 @given(specs.composites, st.integers(1, 10), st.data())
 def test_nothing_that_is_observed_is_dropped_for_want_of_an_input(
     composite: Composite, passes: int, data: st.DataObject
@@ -137,6 +150,18 @@ def test_readiness_is_false_while_any_resource_is_not_ready(composite: Composite
         status = provider.observed[key].pop("status")
         assert not provider.wanted().ready, key
         provider.observed[key]["status"] = status
+
+
+@few
+@given(specs.composites)
+def test_readiness_is_false_while_a_change_is_refused(composite: Composite) -> None:
+    provider = Provider(*composite)
+    provider.settle()
+    for item in provider.observed.values():
+        synced = next(condition for condition in item["status"]["conditions"] if condition["type"] == "Synced")
+        synced["status"] = "False"
+        assert not provider.wanted().ready, item["metadata"]["name"]
+        synced["status"] = "True"
 
 
 def test_a_runtime_of_the_longest_names_fits() -> None:

@@ -81,6 +81,11 @@ class Names:
         """The queue of the messages that a runtime gave up on."""
         return f"{self.cluster}-dead-letter-{runtime}"
 
+    @property
+    def result_dead_letter_queue(self) -> str:
+        """The queue of the notifications that could not be delivered to the queue that keeps them."""
+        return f"{self.cluster}-results-dead-letter"
+
     def queue_arn(self, queue: str) -> str:
         """The ARN of a queue by its name."""
         return self._arn("sqs", queue)

@@ -1,6 +1,6 @@
-"""The OpenAPI document of the API: what API Gateway deploys, and what clients read. Pure.
+"""The OpenAPI document of the API: what clients read, and the part of it that API Gateway is given. Pure.
 
-API Gateway's part of it (``x-amazon-apigateway-…``): developer guide, "OpenAPI extensions for API Gateway".
+API Gateway's own words in it (``x-amazon-apigateway-…``): developer guide, "OpenAPI extensions for API Gateway".
 """
 
 import json
@@ -37,7 +37,7 @@ _GATEWAY_RESPONSES: tuple[tuple[str, ErrorCode, str], ...] = (
 
 
 def document(invoke_arn: str, title: str) -> dict[str, Any]:
-    """The API's document; ``invoke_arn`` is the URI by which API Gateway invokes the function behind it."""
+    """The API's document, whole; ``invoke_arn`` is the URI by which API Gateway invokes the function behind it."""
     known = components(
         [
             (v1alpha1.Request, "validation"),
@@ -88,9 +88,38 @@ def document(invoke_arn: str, title: str) -> dict[str, Any]:
     }
 
 
+def gateway_document(invoke_arn: str, title: str) -> dict[str, Any]:
+    """The part of the document that API Gateway acts on: paths, keys, integrations and its own responses.
+
+    The models stay out. The function validates, with better messages; API Gateway knows only some of JSON Schema
+    (developer guide, "Important notes for REST APIs": no anyOf, oneOf, additionalProperties, …) and no response without
+    a status; and a change of words would be another deployment.
+    """
+    whole = document(invoke_arn, title)
+    return {
+        **whole,
+        "info": {"title": whole["info"]["title"], "version": whole["info"]["version"]},
+        "paths": {
+            path: {method: _without_models(operation) for method, operation in operations.items()}
+            for path, operations in whole["paths"].items()
+        },
+        "components": {"securitySchemes": whole["components"]["securitySchemes"]},
+    }
+
+
 def text(invoke_arn: str, title: str) -> str:
-    """The document as text: canonical, so that equal documents are equal texts."""
-    return json.dumps(document(invoke_arn, title), sort_keys=True, separators=(",", ":"))
+    """API Gateway's document as text: canonical, so that equal documents are equal texts."""
+    return json.dumps(gateway_document(invoke_arn, title), sort_keys=True, separators=(",", ":"))
+
+
+def _without_models(operation: dict[str, Any]) -> dict[str, Any]:
+    responses = {
+        status: {"description": response["description"]}
+        for status, response in operation["responses"].items()
+        if status != "default"
+    }
+    kept = {word: value for word, value in operation.items() if word != "requestBody"}
+    return {**kept, "responses": responses}
 
 
 def _json(known: Components, model: type[BaseModel]) -> dict[str, Any]:

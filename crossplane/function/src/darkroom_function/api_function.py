@@ -6,7 +6,7 @@ from darkroom_contract.names import Bucket, Names
 from darkroom_function import permissions, policy
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.identity import role
-from darkroom_function.managed import Kind, Managed, Observed, Owner, declared
+from darkroom_function.managed import Kind, Managed, Observed, Owner, keyed
 
 _PERMISSION = "invoke-permission"
 
@@ -55,17 +55,20 @@ def _environment(names: Names, spec: PromptApiSpec) -> dict[str, str]:
 
 def invoke_permission(owner: Owner, names: Names, rest_api_id: str | None, observed: Observed) -> Iterator[Managed]:
     """That API Gateway may invoke the function for this API: none until the API has an id, and never none again."""
-    # A permission that is there keeps its source while the API's id is not known.
-    source = names.api_execution_arn(rest_api_id) if rest_api_id else declared(observed, _PERMISSION, "sourceArn")
-    if source or _PERMISSION in observed:
-        yield owner.managed(
-            Kind.PERMISSION,
-            _PERMISSION,
-            {
-                "functionName": names.api,
-                "statementId": "api-gateway",
-                "action": "lambda:InvokeFunction",
-                "principal": "apigateway.amazonaws.com",
-                **({"sourceArn": source} if source else {}),
-            },
-        )
+    if rest_api_id is None:
+        yield from owner.kept_all(Kind.PERMISSION, _PERMISSION, observed)
+        return
+    source = names.api_execution_arn(rest_api_id)
+    key = keyed(_PERMISSION, source)
+    permission = owner.managed(
+        Kind.PERMISSION,
+        key,
+        {
+            "functionName": names.api,
+            "statementId": key.replace(".", "-"),
+            "action": "lambda:InvokeFunction",
+            "principal": "apigateway.amazonaws.com",
+            "sourceArn": source,
+        },
+    )
+    yield from owner.replacing(permission, observed)

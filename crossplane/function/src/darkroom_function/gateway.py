@@ -6,12 +6,12 @@ A Deployment is a snapshot of the API and cannot be changed, so each document ha
 2. once the RestAPI is observed with it, the new Deployment is made, and the stage is told to take it;
 3. once the stage is observed on it, the old Deployment is left out.
 
-What belongs to a stage is made once there is one.
+What belongs to a stage is made once there is one. A stage cannot be renamed, so each name has a stage of its own; the
+old one, and its settings, are left out once the new one serves and no usage plan is observed on the old one.
 
 There are no access logs: for a REST API they need a role that is set for the whole account.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 from pydantic import JsonValue
@@ -19,11 +19,10 @@ from pydantic import JsonValue
 from darkroom_contract.cluster import Tenant
 from darkroom_contract.names import Names
 from darkroom_function.apis import PromptApiSpec
-from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, declared, is_ready
+from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, is_ready, keyed
 
 REST_API = "rest-api"
-_STAGE = "stage"
-_DEPLOYMENTS = "deployment."
+_PLANS = "usage-plan"
 
 #: What an account has by default, for all of its APIs in a region.
 _ACCOUNT_RATE_LIMIT, _ACCOUNT_BURST_LIMIT = 10_000.0, 5_000
@@ -36,25 +35,31 @@ def compose(owner: Owner, names: Names, spec: PromptApiSpec, body: str, observed
         REST_API,
         {"name": names.api, "body": body, "endpointConfiguration": {"types": ["REGIONAL"]}},
     )
-    current = _deployment_key(body)
-    if current in observed or at_provider(observed, REST_API, "body") == body:
-        yield _deployment(owner, current)
-        yield _stage(owner, spec, owner.reference(current))
-    elif _STAGE in observed:
-        yield _stage(owner, spec, declared(observed, _STAGE, "deploymentIdRef"))
-    if not is_current(body, observed):
-        old = (key for key in observed if key.startswith(_DEPLOYMENTS) and key != current)
-        yield from (_deployment(owner, key) for key in sorted(old))
-    has_stage = is_ready(observed, _STAGE)
-    of_stage = [_method_settings(owner, spec)]
-    of_stage += [resource for tenant in spec.tenants for resource in _tenant(owner, names, spec.api.stage, tenant)]
-    yield from (resource for resource in of_stage if has_stage or resource.key in observed)
+    deployment, stage = _deployment(owner, body), _stage(owner, spec, body)
+    if deployment.key in observed or at_provider(observed, REST_API, "body") == body:
+        yield deployment
+        yield stage
+    elif stage.key in observed:
+        yield owner.kept(stage.kind, stage.key, observed)
+    settings = _method_settings(owner, spec)
+    if not is_current(spec, body, observed):
+        for current in (deployment, stage, settings):
+            yield from owner.earlier(current, observed)
+    has_stage = is_ready(observed, stage.key)
+    for resource in (settings, *_tenants(owner, names, spec)):
+        if has_stage:
+            yield resource
+        elif resource.key in observed:
+            yield owner.kept(resource.kind, resource.key, observed)
 
 
-def is_current(body: str, observed: Observed) -> bool:
-    """Whether the stage is observed to serve this document."""
+def is_current(spec: PromptApiSpec, body: str, observed: Observed) -> bool:
+    """Whether the stage is observed to serve this document, and no usage plan to be for another stage."""
     deployment_id = at_provider(observed, _deployment_key(body), "id")
-    return deployment_id is not None and at_provider(observed, _STAGE, "deploymentId") == deployment_id
+    plans = (key for key in observed if key.startswith(f"{_PLANS}."))
+    stages = {stage.get("stage") for plan in plans for stage in at_provider(observed, plan, "apiStages") or ()}
+    served = at_provider(observed, _stage_key(spec), "deploymentId")
+    return deployment_id is not None and served == deployment_id and stages <= {spec.api.stage}
 
 
 def api_key_secret(tenant: str) -> str:
@@ -63,22 +68,26 @@ def api_key_secret(tenant: str) -> str:
 
 
 def _deployment_key(body: str) -> str:
-    return f"{_DEPLOYMENTS}{hashlib.sha256(body.encode()).hexdigest()[:10]}"
+    return keyed("deployment", body)
 
 
-def _deployment(owner: Owner, key: str) -> Managed:
-    return owner.managed(Kind.DEPLOYMENT, key, {"restApiIdRef": owner.reference(REST_API)})
+def _stage_key(spec: PromptApiSpec) -> str:
+    return keyed("stage", spec.api.stage)
 
 
-def _stage(owner: Owner, spec: PromptApiSpec, deployment: JsonValue) -> Managed:
+def _deployment(owner: Owner, body: str) -> Managed:
+    return owner.managed(Kind.DEPLOYMENT, _deployment_key(body), {"restApiIdRef": owner.reference(REST_API)})
+
+
+def _stage(owner: Owner, spec: PromptApiSpec, body: str) -> Managed:
     return owner.managed(
         Kind.STAGE,
-        _STAGE,
+        _stage_key(spec),
         {
             "restApiIdRef": owner.reference(REST_API),
             "stageName": spec.api.stage,
+            "deploymentIdRef": owner.reference(_deployment_key(body)),
             "xrayTracingEnabled": True,
-            **({"deploymentIdRef": deployment} if deployment else {}),
         },
     )
 
@@ -87,7 +96,7 @@ def _method_settings(owner: Owner, spec: PromptApiSpec) -> Managed:
     """Metrics; and no more requests than the tenants may send together."""
     return owner.managed(
         Kind.METHOD_SETTINGS,
-        "method-settings",
+        keyed("method-settings", spec.api.stage),
         {
             "restApiIdRef": owner.reference(REST_API),
             "stageName": spec.api.stage,
@@ -101,9 +110,14 @@ def _method_settings(owner: Owner, spec: PromptApiSpec) -> Managed:
     )
 
 
+def _tenants(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed]:
+    for tenant in spec.tenants:
+        yield from _tenant(owner, names, spec.api.stage, tenant)
+
+
 def _tenant(owner: Owner, names: Names, stage: str, tenant: Tenant) -> Iterator[Managed]:
     """A tenant's key and what may be asked with it. Who is no tenant any more loses the key."""
-    name, key, plan = names.tenant(tenant.name), f"api-key.{tenant.name}", f"usage-plan.{tenant.name}"
+    name, key, plan = names.tenant(tenant.name), f"api-key.{tenant.name}", f"{_PLANS}.{tenant.name}"
     yield owner.managed(
         Kind.API_KEY, key, {"name": name, "valueSecretRef": {"name": api_key_secret(tenant.name), "key": "value"}}
     )

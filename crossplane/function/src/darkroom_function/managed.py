@@ -2,9 +2,13 @@
 
 A composition names its resources by *keys*, unique within the composite; the object's own name in Kubernetes is
 ``<owner>.<key>``. An owner is unique within its namespace and has no dot, so that no two objects get the same name.
+
+The provider refuses, for ever, to change what AWS can only replace. Where that may change, it is part of the key
+(``keyed``): the composition asks for another resource, and leaves the one before it out in its own time.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -147,12 +151,46 @@ class Owner:
             retained=retained,
         )
 
+    def kept(self, kind: Kind, key: str, observed: Observed) -> Managed:
+        """An observed resource as it was last asked for."""
+        asked = observed[key].get("spec", {}).get("forProvider", {})
+        return self.managed(kind, key, _unresolved(asked))
+
+    def earlier(self, current: Managed, observed: Observed) -> Iterator[Managed]:
+        """The resources that a resource with a ``keyed`` key takes the place of, as they are."""
+        everything = self.kept_all(current.kind, current.key.rpartition(".")[0], observed)
+        return (resource for resource in everything if resource.key != current.key)
+
+    def kept_all(self, kind: Kind, stem: str, observed: Observed) -> Iterator[Managed]:
+        """The observed resources whose ``keyed`` key begins so, as they were last asked for."""
+        return (self.kept(kind, key, observed) for key in sorted(observed) if key.startswith(f"{stem}."))
+
+    def replacing(self, resource: Managed, observed: Observed) -> Iterator[Managed]:
+        """A resource with a ``keyed`` key; and until it is ready, those that it takes the place of."""
+        yield resource
+        if not is_ready(observed, resource.key):
+            yield from self.earlier(resource, observed)
+
     def reference(self, key: str) -> dict[str, JsonValue]:
         """A reference to another resource of the composite, followed anew each time.
 
         By default the provider follows a reference once and keeps what it found, even when the reference changes.
         """
         return {"name": f"{self.name}.{key}", "policy": {"resolve": "Always"}}
+
+
+def keyed(stem: str, *immutable: str) -> str:
+    """The key of a resource with values that AWS cannot change: ``stem.<hash of the values>``."""
+    return f"{stem}.{hashlib.sha256(chr(0).join(immutable).encode()).hexdigest()[:10]}"
+
+
+def _unresolved(value: Any) -> Any:
+    """A spec without the values that the provider put beside the references to them."""
+    if isinstance(value, list):
+        return [_unresolved(item) for item in value]
+    if isinstance(value, Mapping):
+        return {field: _unresolved(item) for field, item in value.items() if f"{field}Ref" not in value}
+    return value
 
 
 @dataclass(frozen=True)
@@ -184,13 +222,19 @@ class Composed(Generic[_Status]):
 
 
 def is_ready(observed: Observed, *keys: str) -> bool:
-    """Whether all these resources are observed with the condition Ready."""
-    return all(_has_condition(observed.get(key, {}), "Ready") for key in keys)
+    """Whether all these resources are observed to be there, as they were last asked for.
+
+    The provider leaves Ready at True when AWS, or itself, refuses a change; it sets Synced to False then.
+    """
+    return all(
+        _condition(observed.get(key, {}), "Ready") == "True" and _condition(observed.get(key, {}), "Synced") != "False"
+        for key in keys
+    )
 
 
-def _has_condition(resource: Mapping[str, Any], kind: str) -> bool:
+def _condition(resource: Mapping[str, Any], kind: str) -> str | None:
     conditions = resource.get("status", {}).get("conditions", ())
-    return any(condition.get("type") == kind and condition.get("status") == "True" for condition in conditions)
+    return next((condition.get("status") for condition in conditions if condition.get("type") == kind), None)
 
 
 def at_provider(observed: Observed, key: str, field: str) -> Any:

@@ -4,11 +4,13 @@ What SNS and SQS may do is said in policies of their own kinds (TopicPolicy, Que
 Queue is rewritten without end (provider-upjet-aws#1356).
 """
 
+import json
+
 from pydantic import JsonValue
 
 from darkroom_contract.names import Names
 from darkroom_function import policy
-from darkroom_function.managed import Kind, Managed, Owner
+from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider
 from darkroom_function.policy import canonical_json
 
 #: The longest that SQS keeps a message: a queue may have to wait for GPUs, a dead letter for people.
@@ -117,3 +119,12 @@ def subscription(
     if dead_letters is not None:
         for_provider["redrivePolicy"] = canonical_json({"deadLetterTargetArn": names.queue_arn(dead_letters)})
     return owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider)
+
+
+def is_filtered(observed: Observed, key: str, attributes: JsonValue) -> bool:
+    """Whether a subscription is observed to have this filter, in whatever words SNS gives it back."""
+    known = at_provider(observed, key, "filterPolicy")
+    try:
+        return known is not None and bool(json.loads(known) == attributes)
+    except ValueError:
+        return False

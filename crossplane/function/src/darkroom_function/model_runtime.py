@@ -1,17 +1,19 @@
 """The composition of ``ModelRuntime``: a runtime's queues, its agent's role, its entry in the registry. Pure.
 
 The API learns of a runtime by its entry, so the entry waits for all that brings a prompt into the queue; from then on
-it stays for as long as the runtime is asked for.
+it stays for as long as the runtime is asked for. It names another checkpoint once the subscription lets that through.
 """
 
-from pydantic import JsonValue
+from collections.abc import Iterator
+
+from pydantic import JsonValue, ValidationError
 
 from darkroom_contract.names import Bucket, Names, registry_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_function import messaging, permissions, policy
 from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus
 from darkroom_function.identity import role
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, is_ready
+from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, declared, is_ready, keyed
 from darkroom_function.policy import Statement
 
 #: The agent prolongs it by its heartbeat for as long as it holds a message. When a GPU is gone without a word, another
@@ -20,9 +22,10 @@ _VISIBILITY_TIMEOUT_SECONDS = 60
 #: A backstop: the agent counts how often a GPU began a job, and gives up long before. A message that is given back,
 #: by a Spot interruption say, was received but is no failure.
 _MAX_RECEIVE_COUNT = 50
-#: What a prompt passes on its way into the queue.
-_ROUTE = ("queue", "queue-policy", "subscription")
+_SUBSCRIPTION = "subscription"
 _ENTRY = "registry-entry"
+#: What a prompt passes on its way into the queue.
+_ROUTE = ("queue", "queue-policy", _SUBSCRIPTION)
 
 
 def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntimeStatus]:
@@ -30,16 +33,18 @@ def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntime
     names = spec.cluster.names
     queue, dead_letters = names.runtime_queue(spec.name), names.dead_letter_queue(spec.name)
     owner = Owner(queue, spec.cluster.region)
-    resources = [*_queues(owner, names, spec, queue, dead_letters), *_identity(owner, names, spec)]
-    registered = _ENTRY in observed or is_ready(observed, *_ROUTE)
+    resources = [*_queues(owner, names, spec, queue, dead_letters), *_identity(owner, names, spec, observed)]
+    routed = messaging.is_filtered(observed, _SUBSCRIPTION, _routed_here(spec))
+    registered = _ENTRY in observed or (routed and is_ready(observed, *_ROUTE))
     if registered:
-        resources.append(_registry_entry(owner, names, spec))
+        checkpoint = _routing_checkpoint(spec) if routed else _registered_checkpoint(observed)
+        resources.append(_registry_entry(owner, names, spec, checkpoint))
     status = ModelRuntimeStatus(
         queue_url=names.queue_url(queue),
         dead_letter_queue_url=names.queue_url(dead_letters),
         role_arn=names.role_arn(names.runtime_role(spec.name)),
     )
-    return Composed.of(resources, observed, status, complete=registered)
+    return Composed.of(resources, observed, status, complete=registered and routed)
 
 
 def _queues(owner: Owner, names: Names, spec: ModelRuntimeSpec, queue: str, dead_letters: str) -> list[Managed]:
@@ -55,7 +60,7 @@ def _queues(owner: Owner, names: Names, spec: ModelRuntimeSpec, queue: str, dead
         messaging.subscription(
             owner,
             names,
-            "subscription",
+            _SUBSCRIPTION,
             topic=names.prompt_topic,
             queue=queue,
             attributes=_routed_here(spec),
@@ -76,11 +81,19 @@ def _routing_checkpoint(spec: ModelRuntimeSpec) -> str | None:
     return spec.checkpoint if spec.default_for_checkpoint else None
 
 
-def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> list[Managed]:
+def _registered_checkpoint(observed: Observed) -> str | None:
+    """The checkpoint by which the API knows the runtime, as far as that is known."""
+    try:
+        return RegistryEntry.model_validate_json(declared(observed, _ENTRY, "content") or "").checkpoint
+    except ValidationError:
+        return None
+
+
+def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec, observed: Observed) -> Iterator[Managed]:
     name = names.runtime_role(spec.name)
     association = owner.managed(
         Kind.POD_IDENTITY_ASSOCIATION,
-        "pod-identity",
+        keyed("pod-identity", spec.cluster.eks_name, spec.namespace, spec.service_account),
         {
             "clusterName": spec.cluster.eks_name,
             "namespace": spec.namespace,
@@ -89,7 +102,8 @@ def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> list[Manage
         },
     )
     statements = permissions.agent(names, spec.name, spec.input_buckets)
-    return [*role(owner, names, name, _trust(names, spec), statements), association]
+    yield from role(owner, names, name, _trust(names, spec), statements)
+    yield from owner.replacing(association, observed)
 
 
 def _trust(names: Names, spec: ModelRuntimeSpec) -> Statement:
@@ -109,10 +123,8 @@ def _trust(names: Names, spec: ModelRuntimeSpec) -> Statement:
     )
 
 
-def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> Managed:
-    entry = RegistryEntry(
-        name=spec.name, engine=spec.engine, accepting=spec.accepting, checkpoint=_routing_checkpoint(spec)
-    )
+def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec, checkpoint: str | None) -> Managed:
+    entry = RegistryEntry(name=spec.name, engine=spec.engine, accepting=spec.accepting, checkpoint=checkpoint)
     return owner.managed(
         Kind.OBJECT,
         _ENTRY,

@@ -34,22 +34,31 @@ def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus
         ],
         observed,
         status,
-        complete=bool(permission) and gateway.is_current(body, observed),
+        complete=bool(permission) and gateway.is_current(spec, body, observed),
     )
 
 
 def _topics(owner: Owner, names: Names) -> Iterator[Managed]:
+    def result_queue(key: str, name: str) -> list[Managed]:
+        return messaging.queue(
+            owner,
+            names,
+            key,
+            name,
+            topic=names.result_topic,
+            visibility_timeout_seconds=_RESULT_VISIBILITY_TIMEOUT_SECONDS,
+        )
+
     yield from messaging.topic(owner, names, "prompts", names.prompt_topic)
     yield from messaging.topic(owner, names, "results", names.result_topic)
+    yield from result_queue("results-dead-letter-queue", names.result_dead_letter_queue)
     # It keeps the notifications until someone asks for them.
-    yield from messaging.queue(
+    yield from result_queue("results-queue", names.result_topic)
+    yield messaging.subscription(
         owner,
         names,
-        "results-queue",
-        names.result_topic,
+        "results-subscription",
         topic=names.result_topic,
-        visibility_timeout_seconds=_RESULT_VISIBILITY_TIMEOUT_SECONDS,
-    )
-    yield messaging.subscription(
-        owner, names, "results-subscription", topic=names.result_topic, queue=names.result_topic
+        queue=names.result_topic,
+        dead_letters=names.result_dead_letter_queue,
     )
