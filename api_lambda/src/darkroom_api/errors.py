@@ -11,8 +11,6 @@ AWS_ERRORS = (aws.BotoCoreError, aws.ClientError)
 #: When to send a request again that met a failure of AWS, in seconds.
 RETRY_SECONDS = 2
 
-#: A field may be called by the client's own text, of any length.
-_MAX_FIELD_LENGTH = 200
 _PASSING = (
     aws.ConnectionError,
     aws.HTTPClientError,
@@ -42,7 +40,7 @@ class Refused(Exception):  # noqa: N818 - it says what happened to the request
         self, code: ErrorCode, message: str, *, field: str | None = None, retry_after: int | None = None
     ) -> None:
         super().__init__(message)
-        self.error = ApiError(code=code, message=message, field=field[:_MAX_FIELD_LENGTH] if field else None)
+        self.error = ApiError(code=code, message=message, field=field)
         self.retry_after = retry_after
 
 

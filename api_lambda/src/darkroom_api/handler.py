@@ -82,7 +82,9 @@ def _submit(api: Api, event: _Event, tenant: str, seconds: float, log: dict[str,
     if accepted.published:
         count("JobsAccepted", runtime=job.runtime)
     if api is Api.V1:
-        return _json(202, view, {"Location": f"/v1/jobs/{job.job_id}"})
+        # As the client wrote it, with the stage or whatever a custom domain has in its place.
+        path = (event.get("requestContext") or {}).get("path") or event["resource"]
+        return _json(202, view, {"Location": f"{path.rstrip('/')}/{job.job_id}"})
     return _json(200, _alpha_response(job, view), {"x-darkroom-job": job.job_id})
 
 

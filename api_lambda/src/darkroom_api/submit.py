@@ -6,7 +6,6 @@ Once the function's timeout has passed it is the latter, and a repeat of the req
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 import time
@@ -20,8 +19,8 @@ from darkroom_api.settings import Settings
 from darkroom_api.status import JobFacts, Jobs
 from darkroom_api.telemetry import logger
 from darkroom_contract.errors import ErrorCode
-from darkroom_contract.job import Api, FieldError, Job
-from darkroom_contract.message import MAX_CONTEXT_BYTES, MAX_INLINE_BYTES, Message
+from darkroom_contract.job import Api, Job
+from darkroom_contract.message import MAX_INLINE_BYTES, Message
 from darkroom_contract.records import RequestRecord
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.store import JobStore
@@ -56,7 +55,13 @@ class Submissions:
 
     def submit(self, request: JobRequest, patience: float) -> Accepted:
         """Take a job; the repeat of one waits ``patience`` seconds at most for the invocation that is at it."""
-        runtime = self._runtime(request.job)
+        try:
+            runtime = self._runtime(request.job)
+        except Refused as refusal:
+            # What was accepted stays so, though its runtime takes nothing more: the client may have lost the answer.
+            if self._store is None or (kept := self._kept(self._store, request)) is None:
+                raise
+            return self._repeat(self._store, kept, patience, refusal)
         record = RequestRecord(
             job=self._prepared(request.job, runtime),
             fingerprint=request.fingerprint,
@@ -73,6 +78,13 @@ class Submissions:
             return self._repeat(self._store, kept, patience)
         self._publish(record, body)
         return Accepted(JobFacts(record), published=True)
+
+    def _kept(self, store: JobStore, request: JobRequest) -> RequestRecord | None:
+        """The record of the same request, if it was sent before."""
+        if request.fingerprint is None:
+            return None
+        kept = store.request(request.job.tenant, request.job.job_id)
+        return kept if kept and kept.fingerprint == request.fingerprint else None
 
     def _runtime(self, job: Job) -> RegistryEntry | None:
         """The runtime that the job is for; None when there is no registry to know it from."""
@@ -92,12 +104,15 @@ class Submissions:
     def _prepared(self, job: Job, runtime: RegistryEntry | None) -> Job:
         """The job as its runtime runs it."""
         fields = FIELDS[job.api]
-        if len(json.dumps(job.context, separators=(",", ":"))) > MAX_CONTEXT_BYTES:
-            raise FieldError(fields.context, f"the context may have {MAX_CONTEXT_BYTES // 1024} KiB of JSON")
         if runtime is not None:
             # A v1alpha1 job too goes by the name: SNS takes minutes to filter by a checkpoint that has just changed.
             job = job.for_engine(runtime.engine, field=fields.content).model_copy(update={"runtime": runtime.name})
-        job.check(self._settings.tenants, prefix_field=fields.prefix, content_field=fields.content)
+        job.check(
+            self._settings.tenants,
+            prefix_field=fields.prefix,
+            context_field=fields.context,
+            content_field=fields.content,
+        )
         return job.with_pinned_seed()
 
     def _message(self, record: RequestRecord) -> str:
@@ -109,13 +124,20 @@ class Submissions:
             raise Refused(ErrorCode.TOO_LARGE, advice)
         return body
 
-    def _repeat(self, store: JobStore, kept: RequestRecord, patience: float) -> Accepted:
-        """Answer a request that was recorded before, once it is sure that its message was published."""
+    def _repeat(
+        self, store: JobStore, kept: RequestRecord, patience: float, refusal: Refused | None = None
+    ) -> Accepted:
+        """Answer a request that was recorded before, once it is sure that its message was published.
+
+        Where it was not, it is published now, or refused with ``refusal`` if there is one.
+        """
         give_up = time.monotonic() + patience
         facts = self._jobs.facts(kept)
         while not (facts.has_reached_agent or store.published(kept.job.tenant, kept.job.job_id)):
             left = self._seconds_left(kept)
             if left <= 0:
+                if refusal is not None:
+                    raise refusal
                 self._publish(kept, self._message(kept))
                 return Accepted(facts, published=True)
             if time.monotonic() + _POLL_SECONDS > give_up:

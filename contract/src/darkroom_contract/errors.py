@@ -2,8 +2,24 @@
 
 from enum import StrEnum
 from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from darkroom_contract.types import Fact
+
+MAX_MESSAGE_LENGTH = 2000
+#: A field and a node may be called by the client's own text, of any length.
+MAX_NAME_LENGTH = 200
+
+
+def _cut(limit: int) -> AfterValidator:
+    return AfterValidator(lambda text: text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+#: Texts that are cut to fit every answer, record and notification: an engine's own message has no limit.
+_Text = Annotated[str, _cut(MAX_MESSAGE_LENGTH)]
+_Name = Annotated[str, _cut(MAX_NAME_LENGTH)]
 
 
 class ErrorCode(StrEnum):
@@ -53,9 +69,9 @@ class ApiError(Fact):
 
     code: ErrorCode
     #: A sentence that says what would be right.
-    message: str
+    message: _Text
     #: The field of the request that is wrong, written as ``task.metadata.id``.
-    field: str | None = None
+    field: _Name | None = None
 
 
 class ErrorResponse(Fact):
@@ -83,10 +99,10 @@ class JobError(Fact):
     """Why a job failed."""
 
     code: JobErrorCode
-    message: str
+    message: _Text
     #: The workflow's node at fault, for ComfyUI: its id.
-    node: str | None = None
+    node: _Name | None = None
     #: The field of the request at fault.
-    field: str | None = None
+    field: _Name | None = None
     #: Whether the same job may succeed when it is submitted again.
     retryable: bool = False

@@ -1,5 +1,6 @@
 """Which fields of a job's content name an input picture, and what may stand in them. Pure: it fetches nothing."""
 
+import base64
 import copy
 import ipaddress
 from collections.abc import Iterator
@@ -12,9 +13,53 @@ from pydantic import JsonValue
 
 from darkroom_contract.types import Task
 
+#: How many pictures a job may have fetched or decoded.
+MAX_INPUTS = 16
+#: What a file system takes as a name.
+MAX_FILE_NAME_LENGTH = 255
+
 #: Nodes of ComfyUI that read a picture by the name of a file on the runtime.
-_LOADING_NODES = frozenset({"LoadImage", "LoadImageMask", "LoadImageOutput"})
-_CONTROLNET_FIELDS = ("image", "input_image", "mask", "mask_image")
+_PICTURE_NODES = ("LoadImage", "LoadImageMask", "LoadImageOutput")
+#: ComfyUI's own nodes that join a name to a folder without looking whether it leads out of it (nodes.py, comfy_extras).
+_FILE_NODES = (
+    *_PICTURE_NODES,
+    "Load3D",
+    "Load3DAnimation",
+    "LoadAudio",
+    "LoadImageDataSetFromFolder",
+    "LoadImageTextDataSetFromFolder",
+    "LoadLatent",
+    "LoadTrainingDataset",
+    "LoadVideo",
+    "LoadVideoDataSetFromFolder",
+    "LoadVideoTextDataSetFromFolder",
+    "RecordAudio",
+    "SaveImageDataSetToFolder",
+    "SaveImageTextDataSetToFolder",
+    "SaveTrainingDataset",
+    "WebcamCapture",
+)
+#: By these at its end a name chooses the folder: ComfyUI's folder_paths.annotated_filepath.
+_FOLDER_SUFFIXES = ("[input]", "[output]", "[temp]")
+
+_CONTROLNET_FIELDS = ("image", "input_image", "mask", "mask_image", "effective_region_mask")
+#: Fields of a ControlNet unit that name folders of the runtime.
+_CONTROLNET_FOLDERS = ("batch_images", "output_dir")
+
+#: IANA's special-purpose address registries, and multicast: Python's own list varies with its patch level. Of IPv6 only
+#: global unicast counts at all, and what hides an IPv4 address in it does not.
+_SPECIAL_IPV4 = tuple(
+    ipaddress.IPv4Network(net)
+    for net in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+        *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+    )
+)
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_IPV6 = tuple(
+    ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -35,6 +80,11 @@ class InputField:
         """Whether the picture has to be fetched."""
         return self.value.startswith(("https://", "http://", "s3://"))
 
+    @property
+    def is_data_url(self) -> bool:
+        """Whether the picture stands in it as a ``data:`` URL."""
+        return self.value.startswith("data:")
+
 
 def input_fields(task: Task, content: dict[str, JsonValue]) -> Iterator[InputField]:
     """Every input field of the content that has a string. Whatever else looks like a URL, a prompt say, is none."""
@@ -50,6 +100,28 @@ def replace_inputs(content: dict[str, JsonValue], values: dict[InputField, str])
     for field, value in values.items():
         _at(replaced, field.path[:-1])[field.path[-1]] = value
     return replaced
+
+
+def problems(task: Task, content: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """What no agent may do about the inputs: the name of each field, and what would be right.
+
+    It decodes base64 but does not look at the pictures in it.
+    """
+    fields = [field for field in input_fields(task, content) if task is not Task.PIPELINE or _is_picture(field)]
+    if len(fields) > MAX_INPUTS:
+        yield fields[MAX_INPUTS].name, f"a job may have {MAX_INPUTS} input pictures"
+        return
+    names = [name for name in _file_names(content) if name not in fields] if task is Task.PIPELINE else []
+    for check, field in [(_check_picture, field) for field in fields] + [(_check_file_name, name) for name in names]:
+        try:
+            check(field)
+        except ValueError as error:
+            yield field.name, str(error)
+    if task in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE):
+        for path, unit in _controlnet_units(content):
+            for folder in _CONTROLNET_FOLDERS:
+                if unit.get(folder):
+                    yield InputField((*path, folder), "").name, "it names a folder of the runtime; leave it out"
 
 
 def check_url(url: str) -> None:
@@ -81,16 +153,44 @@ def check_url(url: str) -> None:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address may be fetched from: global, not multicast, and hiding no IPv4 address that may not."""
-    if isinstance(address, IPv6Address):
-        if address in _NAT64:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-        hidden = address.ipv4_mapped or address.sixtofour
-        if hidden is not None:
-            return is_public(hidden)
-        if address.teredo is not None:
-            return False
-    return address.is_global and not address.is_multicast
+    """Whether an address may be fetched from: it is global unicast, and hides no IPv4 address that is not."""
+    if isinstance(address, IPv4Address):
+        return not any(address in net for net in _SPECIAL_IPV4)
+    if address in _NAT64:
+        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    return address in _GLOBAL_IPV6 and not any(address in net for net in _SPECIAL_IPV6)
+
+
+def _is_picture(field: InputField) -> bool:
+    """Whether a workflow's field has a picture, and not a file's name."""
+    return field.is_url or field.is_data_url
+
+
+def _check_picture(field: InputField) -> None:
+    if field.is_url:
+        check_url(field.value)
+        return
+    data = field.value
+    if field.is_data_url:
+        header, _, data = data.partition(",")
+        if not header.endswith(";base64"):
+            raise ValueError("a data: URL of a picture is data:<type>;base64,<data>")
+    try:
+        base64.b64decode("".join(data.split()), validate=True)
+    except ValueError:
+        raise ValueError("an input is base64, a data: URL, or an https:// or s3:// URL") from None
+
+
+def _check_file_name(field: InputField) -> None:
+    name = field.value
+    if len(name) > MAX_FILE_NAME_LENGTH:
+        limit = f"a file's name has {MAX_FILE_NAME_LENGTH} characters at most"
+        raise ValueError(f"base64 comes as a data: URL in a workflow; {limit}")
+    if name.endswith(_FOLDER_SUFFIXES) or "\\" in name or "\0" in name or {"", "..", "."} & set(name.split("/")):
+        raise ValueError(
+            "a file is named by its plain path in the runtime's input folder, without '..', '\\', a leading '/' "
+            "or an ending such as ' [output]'; a picture from elsewhere is an https:// or s3:// URL, or a data: URL"
+        )
 
 
 _Path = tuple[str | int, ...]
@@ -100,14 +200,30 @@ def _web_ui_paths(content: dict[str, JsonValue]) -> Iterator[_Path]:
     images = content.get("init_images")
     yield from (("init_images", index) for index in range(len(images) if isinstance(images, list) else 0))
     yield ("mask",)
+    for path, unit in _controlnet_units(content):
+        for field in _CONTROLNET_FIELDS:
+            yield from _controlnet_pictures(unit.get(field), (*path, field))
+
+
+def _controlnet_units(content: dict[str, JsonValue]) -> Iterator[tuple[_Path, dict[str, JsonValue]]]:
     scripts = content.get("alwayson_scripts")
     for script, settings in scripts.items() if isinstance(scripts, dict) else ():
         units = settings.get("args") if script.lower() == "controlnet" and isinstance(settings, dict) else None
         for index, unit in enumerate(units if isinstance(units, list) else ()):
-            for field in _CONTROLNET_FIELDS if isinstance(unit, dict) else ():
-                here = ("alwayson_scripts", script, "args", index, field)
-                yield here
-                yield from ((*here, inner) for inner in ("image", "mask"))
+            if isinstance(unit, dict):
+                yield ("alwayson_scripts", script, "args", index), unit
+
+
+def _controlnet_pictures(value: JsonValue, path: _Path) -> Iterator[_Path]:
+    """A unit takes a picture, a pair of picture and mask, an object of both, or a list of such objects."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _controlnet_pictures(item, (*path, index))
+    elif isinstance(value, dict):
+        for part in ("image", "mask"):
+            yield from _controlnet_pictures(value.get(part), (*path, part))
+    else:
+        yield path
 
 
 def _single_image_paths(_content: dict[str, JsonValue]) -> Iterator[_Path]:
@@ -121,8 +237,24 @@ def _batch_images_paths(content: dict[str, JsonValue]) -> Iterator[_Path]:
 
 def _pipeline_paths(content: dict[str, JsonValue]) -> Iterator[_Path]:
     for name, node in content.items():
-        if isinstance(node, dict) and node.get("class_type") in _LOADING_NODES:
+        if isinstance(node, dict) and node.get("class_type") in _PICTURE_NODES:
             yield (name, "inputs", "image")
+
+
+def _file_names(content: dict[str, JsonValue]) -> Iterator[InputField]:
+    """Every text in the inputs of the nodes that open files by name: most have but this one."""
+    for name, node in content.items():
+        if isinstance(node, dict) and node.get("class_type") in _FILE_NODES:
+            yield from _texts(node.get("inputs"), (name, "inputs"))
+
+
+def _texts(value: JsonValue, path: _Path) -> Iterator[InputField]:
+    """The texts in objects. A list is a link to another node."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, (*path, name))
+    elif isinstance(value, str) and value:
+        yield InputField(path, value)
 
 
 _PATHS = {

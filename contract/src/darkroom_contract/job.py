@@ -1,5 +1,6 @@
 """The one internal form of a job, whichever request it came as. Pure."""
 
+import json
 import secrets
 from collections.abc import Collection
 from enum import StrEnum
@@ -7,7 +8,7 @@ from typing import Self
 
 from pydantic import JsonValue
 
-from darkroom_contract import inputs, names
+from darkroom_contract import inputs, names, webui
 from darkroom_contract.types import (
     DEFAULT_TENANT,
     Context,
@@ -23,6 +24,8 @@ from darkroom_contract.types import (
 
 #: What the runtime of a job is called that is routed by its checkpoint.
 LEGACY_RUNTIME = "legacy"
+#: The client's context travels in every message and notification: this many bytes of JSON.
+MAX_CONTEXT_BYTES = 64 * 1024
 
 
 class Api(StrEnum):
@@ -43,21 +46,31 @@ class FieldError(Exception):
         self.message = message
 
 
-class Job(Fact):
+class JobReference(Fact):
+    """Which job of whom: enough to tell its client how it ended."""
+
+    tenant: TenantName
+    #: Unique within the tenant. A v1 client chooses it; v1alpha clients choose a label only, which may repeat.
+    job_id: Identifier
+    #: The client's name for the job: part of the pictures' keys and of the notification.
+    label: Identifier
+    #: What the client wants back in the notification, unchanged.
+    context: Context = {}
+
+    @property
+    def has_large_context(self) -> bool:
+        """Whether the context is larger than messages and notifications may carry."""
+        return len(json.dumps(self.context, separators=(",", ":"))) > MAX_CONTEXT_BYTES
+
+
+class Job(JobReference):
     """What a runtime is to do, and where its pictures go."""
 
     api: Api
-    #: Unique within the tenant. A v1 client chooses it; v1alpha clients choose a label only, which may repeat.
-    job_id: Identifier
-    tenant: TenantName
-    #: The client's name for the job: part of the pictures' keys and of the notification.
-    label: Identifier
     #: The runtime's name; ``legacy`` for a v1alpha1 job while it is known by its checkpoint only.
     runtime: str
     task: Task
     prefix: Prefix | None = None
-    #: What the client wants back in the notification, unchanged.
-    context: Context = {}
     #: The engine's own request: a web UI body, or a ComfyUI workflow in API format.
     content: JsonObject
     #: The model that a runtime with a dynamic checkpoint loads first.
@@ -86,28 +99,40 @@ class Job(Fact):
             check_workflow(self.content, field)
             return self.model_copy(update={"task": Task.PIPELINE})
         if not engine.runs(self.task):
-            raise FieldError(field, f"the runtime's engine is {engine}, which does not run the task {self.task}")
-        return self
+            runs = ", ".join(task for task in Task if engine.runs(task))
+            raise FieldError(field, f"the runtime's engine is {engine}, which runs the tasks {runs}")
+        for name in webui.runtime_settings(self.content):
+            raise FieldError(f"{field}.override_settings.{name}", "this setting is the runtime's own; leave it out")
+        return self.model_copy(update={"content": webui.hardened(self.content)})
 
     def with_pinned_seed(self) -> Self:
-        """The job with a seed in place of "any": a second run of it draws the same picture."""
+        """The job with seeds in place of "any": a second run of it draws the same picture."""
         if self.task not in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE) or is_workflow(self.content):
             return self
-        if self.content.get("seed", -1) not in (-1, None):
-            return self
-        return self.model_copy(update={"content": {**self.content, "seed": secrets.randbits(32)}})
+        strength = self.content.get("subseed_strength")
+        seeds = ("seed", "subseed") if isinstance(strength, int | float) and strength > 0 else ("seed",)
+        pinned = {seed: secrets.randbits(32) for seed in seeds if self.content.get(seed, -1) in (-1, None)}
+        return self.model_copy(update={"content": {**self.content, **pinned}}) if pinned else self
 
-    def check(self, tenants: Collection[str], *, prefix_field: str, content_field: str) -> None:
-        """Refuse what no agent could do; raises ``FieldError``. ``tenants`` are all of the cluster's."""
+    def check(
+        self,
+        tenants: Collection[str],
+        *,
+        prefix_field: str = "prefix",
+        context_field: str = "context",
+        content_field: str = "content",
+    ) -> None:
+        """Refuse what no agent may do, however the job came; raises ``FieldError``.
+
+        ``tenants`` are all of the cluster's. Check the job as its engine runs it: the task says where inputs are.
+        """
         first_segment = self.folder.partition("/")[0]
         if self.tenant == DEFAULT_TENANT and first_segment in tenants and first_segment != DEFAULT_TENANT:
             raise FieldError(prefix_field, f"'{first_segment}' is a tenant's own folder; begin with another name")
-        for field in inputs.input_fields(self.task, self.content):
-            if field.is_url:
-                try:
-                    inputs.check_url(field.value)
-                except ValueError as error:
-                    raise FieldError(field.name.replace("content", content_field, 1), str(error)) from None
+        if self.has_large_context:
+            raise FieldError(context_field, f"the context may have {MAX_CONTEXT_BYTES // 1024} KiB of JSON")
+        for field, reason in inputs.problems(self.task, self.content):
+            raise FieldError(field.replace("content", content_field, 1), reason)
 
 
 def is_workflow(content: JsonValue) -> bool:

@@ -8,10 +8,10 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import from_json
 
-from darkroom_contract.job import Api, Job
+from darkroom_contract.job import Api, Job, JobReference
 from darkroom_contract.types import (
     DEFAULT_TENANT,
     Context,
@@ -27,16 +27,29 @@ from darkroom_contract.types import (
 from darkroom_contract.v1alpha1 import split_routing
 
 #: Bodies above this many bytes go by reference. SNS takes 256 KiB with the attributes; what the claim check leaves in
-#: the message (context, ids) is bounded by MAX_CONTEXT_BYTES.
+#: the message (context, ids) is bounded by the context's limit.
 MAX_INLINE_BYTES = 200 * 1024
-#: The client's context travels in every message and notification.
-MAX_CONTEXT_BYTES = 64 * 1024
 #: The guidance's agent cuts longer ids.
 _DIRECT_LABEL_LENGTH = 64
 
 
 class NotAMessage(Exception):  # noqa: N818 - it names what the text is not
-    """The text is no job: poison, which no retry would cure."""
+    """The text is no job: poison, which no retry would cure.
+
+    ``reference`` is the job that it was to be, where Darkroom's own data still say so: it can be answered as failed.
+    """
+
+    def __init__(self, reason: str, reference: JobReference | None = None) -> None:
+        super().__init__(reason)
+        self.reference = reference
+
+
+def _known_task(value: Any) -> Task:
+    # ComfyUI takes a workflow under any name; the web UI runs no pipeline, and says so.
+    try:
+        return Task(value)
+    except ValueError:
+        return Task.PIPELINE
 
 
 class Delivery(Fact):
@@ -53,9 +66,11 @@ class Delivery(Fact):
 class Metadata(Fact):
     """The guidance's metadata, and Darkroom's."""
 
-    id: Annotated[str, Field(min_length=1)]
+    #: Clients may send a number.
+    id: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
     runtime: str = ""
-    tasktype: Task = Task.PIPELINE
+    #: What no task is called so counts as a pipeline.
+    tasktype: Annotated[Task, BeforeValidator(_known_task)] = Task.PIPELINE
     prefix: Prefix | None = None
     context: Context = {}
     darkroom: Delivery | None = None
@@ -98,6 +113,11 @@ class Message(Fact):
         """The whole message: ASCII, so that its length is its size in bytes."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
 
+    @property
+    def reference(self) -> JobReference | None:
+        """The job that it is for, where the API gave it one."""
+        return _reference(self.model_dump())
+
     def to_job(self, message_id: str) -> Job | None:
         """The job; ``message_id`` is its id when its client published it without the API. None for a claim check.
 
@@ -138,7 +158,7 @@ class Message(Fact):
                 submitted_at=utcnow(),
             )
         except ValidationError as error:
-            raise NotAMessage(_reason(error)) from None
+            raise NotAMessage(_reason(error), self.reference) from None
 
 
 @dataclass(frozen=True)
@@ -159,7 +179,7 @@ def receive(body: str, sqs_message_id: str) -> Received:
     try:
         return Received(Message.model_validate(outer), message_id)
     except ValidationError as error:
-        raise NotAMessage(_reason(error)) from None
+        raise NotAMessage(_reason(error), _reference(outer)) from None
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -170,6 +190,18 @@ def _parse_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise NotAMessage("the message is not a JSON object")
     return value
+
+
+def _reference(message: dict[str, Any]) -> JobReference | None:
+    """The job that a message of Darkroom's own is for, though the rest of it may not be understood."""
+    try:
+        metadata = message["metadata"]
+        own = metadata["darkroom"]
+        return JobReference(
+            tenant=own["tenant"], job_id=own["job_id"], label=metadata["id"], context=metadata.get("context")
+        )
+    except (LookupError, TypeError, ValidationError):
+        return None
 
 
 def _reason(error: ValidationError) -> str:

@@ -6,9 +6,12 @@ from pydantic import Field
 
 from darkroom_contract import names
 from darkroom_contract.errors import JobError
-from darkroom_contract.job import Job
+from darkroom_contract.job import Job, JobReference
 from darkroom_contract.types import Context, Fact, Identifier, S3Url, TenantName, Timestamp
 from darkroom_contract.v1 import JobStatus
+
+#: SNS takes 256 KiB with the attributes.
+MAX_NOTIFICATION_BYTES = 200 * 1024
 
 
 class RequestRecord(Fact):
@@ -84,23 +87,29 @@ class Notification(Fact):
     error: JobError | None = None
 
     @classmethod
-    def of(cls, job: Job, result: ResultRecord) -> Self:
-        """The notification of a finished job."""
-        return cls(
+    def of(cls, job: JobReference, result: ResultRecord) -> Self:
+        """The notification of a finished job.
+
+        It fits SNS, whatever the job: without the list of its pictures if that is too long, and without a context that
+        is larger than a job's may be.
+        """
+        whole = cls(
             runtime=result.runtime,
             id=job.label,
             result=result.status is JobStatus.COMPLETED,
             status=result.status,
             image_url=result.images,
             output_url=result.output,
-            context=job.context,
+            context={} if job.has_large_context else job.context,
             job_id=job.job_id,
             tenant=job.tenant,
             error=result.error,
         )
+        fits = len(whole.to_json().encode()) <= MAX_NOTIFICATION_BYTES
+        return whole if fits else whole.model_copy(update={"image_url": None})
 
     @classmethod
-    def running(cls, job: Job, runtime: str) -> Self:
+    def running(cls, job: JobReference, runtime: str) -> Self:
         """The notification of a job that a runtime begins, for those who ask for it."""
         return cls(
             runtime=runtime,

@@ -63,7 +63,7 @@ def event(
         "headers": headers,
         "queryStringParameters": None,
         "pathParameters": {"id": job_id} if job_id is not None else None,
-        "requestContext": {"identity": {"apiKey": api_key}},
+        "requestContext": {"identity": {"apiKey": api_key}, "path": f"/prod{resource}"},
         "body": body,
         "isBase64Encoded": is_base64,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier, Lock
@@ -14,9 +14,10 @@ from moto.s3.responses import S3Response
 
 from darkroom_api.service import service
 from darkroom_contract.errors import ErrorCode
-from darkroom_contract.names import JobFact, job_key
+from darkroom_contract.names import JobFact, job_key, registry_key
 from darkroom_contract.records import CancelRecord, PublishedRecord, RequestRecord, ResultRecord, StateRecord
-from darkroom_contract.types import utcnow
+from darkroom_contract.registry import RegistryEntry
+from darkroom_contract.types import Engine, utcnow
 from darkroom_contract.v1 import JobStatus, SubmitRequest
 from tests.unit.api.conftest import JOBS, OUTPUTS, Cloud, environment
 from tests.unit.api.events import V1, V1ALPHA2, Answer, Context, post, v1_body, v1alpha2_body
@@ -77,6 +78,46 @@ def test_another_request_under_the_same_id_is_refused(cloud: Cloud) -> None:
     answer = post(V1, v1_body(id="mine", content={"prompt": "another"}))
     assert (answer.status, answer.error["code"], answer.error["field"]) == (409, ErrorCode.ID_IN_USE, "id")
     assert len(cloud.published()) == 1
+
+
+def drain(cloud: Cloud) -> None:
+    cloud.register(RegistryEntry(name="sdxl", engine=Engine.SDWEBUI, accepting=False))
+
+
+def remove(cloud: Cloud) -> None:
+    cloud.s3.delete_object(Bucket=JOBS, Key=registry_key("sdxl"))
+
+
+#: How a runtime goes, and what a new request for it is told.
+LEAVING = pytest.mark.parametrize(
+    ("leave", "code"), [(drain, ErrorCode.RUNTIME_NOT_ACCEPTING), (remove, ErrorCode.UNKNOWN_RUNTIME)]
+)
+
+
+@LEAVING
+def test_what_was_accepted_stays_accepted_when_its_runtime_goes(
+    cloud: Cloud, leave: Callable[[Cloud], None], code: ErrorCode
+) -> None:
+    first = submit()
+    leave(cloud)
+    with environment():
+        again = submit()
+        others = [post(V1, body) for body in (v1_body(id="mine", content={}), v1_body(id="other"), v1_body())]
+    assert (again.status, again.body) == (202, first.body)
+    assert len(cloud.published()) == 1
+    assert {(other.status, other.error["code"]) for other in others} == {(code.status, code)}
+
+
+@LEAVING
+def test_what_was_never_published_is_refused_when_its_runtime_goes(
+    cloud: Cloud, leave: Callable[[Cloud], None], code: ErrorCode
+) -> None:
+    recorded(cloud, TIMEOUT)
+    leave(cloud)
+    with environment():
+        answer = submit()
+    assert (answer.status, answer.error["code"]) == (code.status, code)
+    assert cloud.published() == []
 
 
 def test_two_tenants_may_have_the_same_id(cloud: Cloud) -> None:

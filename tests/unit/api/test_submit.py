@@ -7,8 +7,7 @@ import pytest
 from moto.s3.responses import S3Response
 
 from darkroom_contract.errors import ErrorCode
-from darkroom_contract.job import Api, Job
-from darkroom_contract.message import MAX_CONTEXT_BYTES
+from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, Job
 from darkroom_contract.names import JobFact, job_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine, Task
@@ -49,7 +48,7 @@ def test_a_v1alpha1_request_is_answered_as_the_guidance_does(cloud: Cloud) -> No
 def test_a_v1_request_is_answered_with_the_job_and_where_to_ask_for_it(cloud: Cloud) -> None:
     answer = post(V1, v1_body(id="mine", prefix="shop"))
     assert answer.status == 202
-    assert answer.headers["Location"] == "/v1/jobs/mine"
+    assert answer.headers["Location"] == "/prod/v1/jobs/mine"
     submitted_at = answer.body.pop("submitted_at")
     assert submitted_at.endswith("Z")
     assert answer.body == {
@@ -164,11 +163,40 @@ def test_the_default_tenant_may_not_write_into_another_s_folder(
         (V1ALPHA1, {"init_images": ["http://10.0.0.1/a.png"]} | v1alpha1_body(), "init_images[0]"),
         (V1ALPHA2, v1alpha2_body({"init_images": ["http://x/a.png"]}), "task.content.init_images[0]"),
         (V1, v1_body(content={"mask": "https://169.254.169.254/latest"}), "content.mask"),
+        (V1, v1_body(content={"mask": "/etc/passwd"}), "content.mask"),
+        (V1ALPHA2, v1alpha2_body({"init_images": ["aGk="] * 17}), "task.content.init_images[16]"),
+        (
+            V1,
+            v1_body(runtime="flux", content={"1": {"class_type": "LoadImage", "inputs": {"image": "../a.png"}}}),
+            "content.1.inputs.image",
+        ),
     ],
 )
 def test_an_input_that_no_agent_would_fetch_is_refused(cloud: Cloud, resource: str, body: object, field: str) -> None:
     answer = post(resource, body)
     assert (answer.status, answer.error["field"]) == (422, field)
+
+
+@pytest.mark.parametrize(
+    ("resource", "body", "field"),
+    [
+        (
+            V1ALPHA1,
+            {"override_settings": {"outdir_samples": "/"}} | v1alpha1_body(),
+            "override_settings.outdir_samples",
+        ),
+        (V1, v1_body(content={"override_settings": {"temp_dir": "/"}}), "content.override_settings.temp_dir"),
+    ],
+)
+def test_a_setting_that_is_the_runtime_s_own_is_refused(cloud: Cloud, resource: str, body: object, field: str) -> None:
+    answer = post(resource, body)
+    assert (answer.status, answer.error["field"]) == (422, field)
+
+
+def test_a_job_s_settings_end_with_it(cloud: Cloud) -> None:
+    settings = {"override_settings": {"sd_vae": "None"}, "override_settings_restore_afterwards": False}
+    assert post(V1ALPHA2, v1alpha2_body({"prompt": "a cat", **settings})).status == 200
+    assert published_job(cloud).content["override_settings_restore_afterwards"] is True
 
 
 def test_a_comfyui_runtime_takes_a_workflow_whatever_its_task_is_called(cloud: Cloud) -> None:

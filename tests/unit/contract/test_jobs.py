@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom_contract import v1, v1alpha1, v1alpha2
-from darkroom_contract.job import Api, FieldError, Job
+from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, FieldError, Job, JobReference
 from darkroom_contract.message import MAX_INLINE_BYTES, Message, NotAMessage, receive
 from darkroom_contract.types import Engine, Task
 from tests.unit.contract.test_types import json_values
@@ -104,6 +104,53 @@ def test_a_clients_own_message_is_a_job_under_the_id_that_sns_gave_it() -> None:
     assert (job.api, job.job_id, job.label, job.task) == (Api.DIRECT, "0f5e", "x" * 64, Task.EXTRA_BATCH_IMAGES)
 
 
+def direct(content: dict[str, Any], **metadata: Any) -> Job:
+    """The job of a message that a client published itself."""
+    body = {"metadata": {"id": "a", **metadata}, "content": content}
+    job = receive(json.dumps(body), "sqs").message.to_job("sqs")
+    assert job is not None
+    return job
+
+
+def test_a_client_may_count_its_jobs_by_numbers() -> None:
+    assert direct({}, id=42, tasktype="text-to-image").label == "42"
+
+
+@pytest.mark.parametrize("metadata", [{}, {"tasktype": None}, {"tasktype": "text-to-music"}, {"tasktype": [1]}])
+def test_a_task_of_another_name_is_a_pipeline_which_only_comfyui_runs(metadata: dict[str, Any]) -> None:
+    graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    job = direct(graph, **metadata)
+    assert job.for_engine(Engine.COMFYUI).task is Task.PIPELINE
+    with pytest.raises(FieldError, match="text-to-image, image-to-image, extra-single-image, extra-batch-images"):
+        job.for_engine(Engine.SDWEBUI)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prefix": "../.."}, {"darkroom": {"api": "v9", "job_id": "j", "tenant": "studio"}}, {"runtime": {"name": "a"}}],
+)
+def test_a_message_of_the_api_that_does_not_parse_still_says_whose_job_it_is(change: dict[str, Any]) -> None:
+    body = json.loads(Message.of(v1_job(id="j", context=[1]), "nonce").to_body())
+    body["metadata"]["darkroom"]["tenant"] = "studio"
+    body["metadata"] |= change
+    with pytest.raises(NotAMessage) as refusal:
+        receive(json.dumps(body), "sqs")
+    assert refusal.value.reference == JobReference(tenant="studio", job_id="j", label="j", context=[1])
+
+
+def test_a_job_of_the_api_under_a_label_outside_the_grammar_is_nobodys() -> None:
+    body = json.loads(Message.of(v1_job(id="j"), "nonce").to_body())
+    body["metadata"]["id"] = "../j"
+    with pytest.raises(NotAMessage) as refusal:
+        receive(json.dumps(body), "sqs").message.to_job("sqs")
+    assert refusal.value.reference is None
+
+
+def test_a_claim_check_says_whose_job_it_is() -> None:
+    message = receive(Message.of(v1_job(id="j", content={"a": "b" * MAX_INLINE_BYTES}), "nonce").to_body(), "m").message
+    assert message.reference == JobReference(tenant="default", job_id="j", label="j")
+
+
 @pytest.mark.parametrize(
     "body",
     ["", "[]", "{}", '{"metadata": {"id": "a"}}', '{"metadata": {"id": "a/b"}, "content": {}}', '{"a": NaN}', "\x00"],
@@ -113,6 +160,13 @@ def test_what_is_no_job_is_poison_with_a_reason(body: str) -> None:
         receive(body, "sqs").message.to_job("sqs")
 
 
+@pytest.mark.parametrize("body", ["", "{}", '{"metadata": {"id": "a/b"}, "content": {}}', '{"metadata": []}'])
+def test_poison_of_a_clients_own_is_no_known_job(body: str) -> None:
+    with pytest.raises(NotAMessage) as refusal:
+        receive(body, "sqs").message.to_job("sqs")
+    assert refusal.value.reference is None
+
+
 def test_a_missing_seed_is_pinned_and_one_that_is_there_is_kept() -> None:
     assert v1_job(content={"seed": 5}).with_pinned_seed().content["seed"] == 5
     contents: list[dict[str, Any]] = [{}, {"seed": -1}, {"seed": None}]
@@ -120,6 +174,26 @@ def test_a_missing_seed_is_pinned_and_one_that_is_there_is_kept() -> None:
         seed = v1_job(content=content).with_pinned_seed().content["seed"]
         assert isinstance(seed, int)
         assert 0 <= seed < 2**32
+
+
+@pytest.mark.parametrize(
+    ("content", "pinned"),
+    [
+        ({"seed": 5, "subseed_strength": 0.3}, True),
+        ({"seed": 5, "subseed_strength": 1, "subseed": -1}, True),
+        ({"seed": 5, "subseed_strength": 0.3, "subseed": 7}, False),
+        ({"seed": 5, "subseed_strength": 0, "subseed": -1}, False),
+        ({"seed": 5, "subseed_strength": "0.3"}, False),
+        ({"seed": 5}, False),
+    ],
+)
+def test_the_seed_of_variations_is_pinned_where_it_counts(content: dict[str, Any], pinned: bool) -> None:
+    job = v1_job(content=content).with_pinned_seed()
+    assert job.content["seed"] == 5
+    if pinned:
+        assert job.content["subseed"] not in (-1, None)
+    else:
+        assert job.content == content
 
 
 def test_a_workflow_gets_no_seed() -> None:
@@ -147,9 +221,21 @@ def test_the_web_ui_takes_no_workflow() -> None:
         ({"prefix": "studio/x"}, "prefix"),
         ({"id": "studio"}, "prefix"),
         ({"task": "image-to-image", "content": {"init_images": ["http://a/b"]}}, "body.init_images[0]"),
+        ({"content": {"mask": "/etc/passwd"}}, "body.mask"),
+        ({"content": {"init_images": ["aGk="] * 17}}, "body.init_images[16]"),
+        (
+            {"task": "pipeline", "content": {"3": {"class_type": "LoadImage", "inputs": {"image": "a [output]"}}}},
+            "body.3.inputs.image",
+        ),
+        ({"context": "c" * (MAX_CONTEXT_BYTES - 1)}, "context"),
+        ({"context": "é" * (MAX_CONTEXT_BYTES // 6 + 1)}, "context"),
     ],
 )
 def test_what_no_agent_could_do_is_refused_with_its_field(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(FieldError) as refusal:
-        v1_job(**fields).check(["default", "studio"], prefix_field="prefix", content_field="body")
+        v1_job(**fields).check(["default", "studio"], content_field="body")
     assert refusal.value.field == field
+
+
+def test_the_largest_context_is_taken() -> None:
+    v1_job(context="c" * (MAX_CONTEXT_BYTES - 2)).check(["default"])
