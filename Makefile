@@ -56,10 +56,14 @@ endef
 lock: $(BIN)/uv
 	$(call compile_locks,requirements)
 
-lock-check: $(BIN)/uv
+# It asks the package index, so only when something changed since the locks were last found right.
+lock-check: .venv/.locks-checked
+
+.venv/.locks-checked: $(BIN)/uv Makefile pyproject.toml $(MEMBERS:%=%/pyproject.toml) $(wildcard requirements/*.txt)
 	@rm -rf .venv/locks && cp -r requirements .venv/locks
 	@$(call compile_locks,.venv/locks)
 	@diff -r requirements .venv/locks || { echo "The locks are out of date: run make lock"; exit 1; }
+	@touch $@
 
 schemas: setup
 	$(BIN)/python -m darkroom_contract.schemas contract/schemas

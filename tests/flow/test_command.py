@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from darkroom.local.stack import Stack
 from tests.flow.conftest import ROOT
 from tests.workflows import EXAMPLE
 
+LOCAL_CLUSTER = ROOT / "clusters" / "local"
 DARKROOM = Path(sys.executable).with_name("darkroom")
 
 
@@ -91,46 +93,97 @@ def real_comfyui() -> Iterator[str]:
         yield server.url
 
 
+@contextmanager
+def local(folder: Path, cluster: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``darkroom local``, up, and what it said."""
+    command = [str(DARKROOM), "local", "--cluster", str(cluster), *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        try:
+            yield process, said
+        finally:
+            process.kill()
+
+
 def test_local_serves_until_it_is_interrupted_and_leaves_nothing_behind(tmp_path: Path, real_comfyui: str) -> None:
-    command: list[str | Path] = [
-        DARKROOM,
-        "local",
-        "--cluster",
-        str(ROOT / "clusters" / "local"),
-        "--runtime-url",
-        real_comfyui,
-    ]
-    local = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert local.stdout is not None
-    said = []
-    for line in local.stdout:
-        said.append(line)
-        if "Ctrl-C" in line:
-            break
-    assert real_comfyui in "".join(said)
-    run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(EXAMPLE))
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert len(pictures(tmp_path)) == 1
-    assert len(httpx.get(f"{real_comfyui}/history").json()) == 1
-    assert (tmp_path / ".demo" / "endpoint.json").stat().st_mode & 0o077 == 0
-    children = psutil.Process(local.pid).children(recursive=True)
-    assert len(children) >= 5  # emulator, a demo runtime, two agents, the function
-    local.send_signal(signal.SIGINT)
-    assert local.wait(60) == 0
-    _, alive = psutil.wait_procs(children, timeout=0)
-    assert not alive
+    with local(tmp_path, LOCAL_CLUSTER, "--runtime-url", real_comfyui) as (process, said):
+        assert real_comfyui in said
+        run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(EXAMPLE))
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert len(pictures(tmp_path)) == 1
+        assert len(httpx.get(f"{real_comfyui}/history").json()) == 1
+        assert (tmp_path / ".demo" / "endpoint.json").stat().st_mode & 0o077 == 0
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 5  # emulator, a demo runtime, two agents, the function
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        _, alive = psutil.wait_procs(children, timeout=0)
+        assert not alive
     assert {path.name for path in (tmp_path / ".demo").iterdir()} == {"logs"}
 
 
+@pytest.fixture
+def other_cluster(tmp_path: Path) -> Path:
+    """A cluster in another account and region, with ComfyUI alone and without the tenant default."""
+    folder = tmp_path / "other"
+    (folder / "runtimes" / "comfy").mkdir(parents=True)
+    (folder / "runtimes" / "comfy" / "runtime.yaml").write_text("runtime: {engine: comfyui}\n")
+    (folder / "cluster.yaml").write_text(
+        'cluster: {name: other, account: "111122223333", region: eu-west-1, eksName: other, tenants: [{name: ours}]}\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_local_leaves_no_process_behind_however_it_ends(
+    tmp_path: Path, other_cluster: Path, number: signal.Signals, status: int
+) -> None:
+    with local(tmp_path, other_cluster) as (process, _):
+        run = darkroom(tmp_path, "prompt", "comfy", "a harbour", "--workflow", str(EXAMPLE))
+        assert run.returncode == 0, run.stdout + run.stderr
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(60) == status
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
+
+
+def test_the_demo_says_which_runtime_it_misses(tmp_path: Path, other_cluster: Path) -> None:
+    run = darkroom(tmp_path, "demo", "--cluster", str(other_cluster))
+    assert run.returncode == 1
+    assert "no runtime with engine: sdwebui" in " ".join(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("DARKROOM_URL", "DARKROOM_API_KEY"), ("DARKROOM_API_KEY", "DARKROOM_URL")]
+)
+def test_half_of_what_a_deployment_needs_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, missing: str
+) -> None:
+    monkeypatch.setenv(given, "http://127.0.0.1:1")
+    monkeypatch.delenv(missing, raising=False)
+    run = subprocess.run(
+        [DARKROOM, "prompt", "webui", "a"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 2
+    assert f"{missing} is missing" in run.stdout
+
+
 def test_a_runtime_url_where_no_engine_answers_is_refused(tmp_path: Path, stack: Stack) -> None:
-    cluster = str(ROOT / "clusters" / "local")
-    run = darkroom(tmp_path, "local", "--cluster", cluster, "--runtime-url", stack.url)
+    run = darkroom(tmp_path, "local", "--cluster", str(LOCAL_CLUSTER), "--runtime-url", stack.url)
     assert run.returncode == 1
     assert "neither a web UI" in " ".join(run.stdout.split())
 
 
 def test_the_demo_shows_the_notification_and_saves_the_picture(tmp_path: Path) -> None:
-    run = darkroom(tmp_path, "demo", "a blue hill", "--cluster", str(ROOT / "clusters" / "local"))
+    run = darkroom(tmp_path, "demo", "a blue hill", "--cluster", str(LOCAL_CLUSTER))
     assert run.returncode == 0, run.stdout + run.stderr
     (path,) = pictures(tmp_path)
     assert path.name in "".join(run.stdout.split())

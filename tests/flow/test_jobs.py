@@ -110,7 +110,7 @@ def test_a_job_whose_lambda_was_killed_before_it_published_runs_when_the_client_
         for environment in gateway.function.environments:
             environment.kill()
         valve.open()
-        # The client was answered 503, and goes on sending the same request, as it is told to.
+        # The client was answered 502, and goes on sending the same request, as its id allows.
         assert submitted.result().status is not JobStatus.FAILED
     (notification,) = flow.notifications(1, lambda it: it["id"] == request.id)
     assert notification["result"] is True

@@ -3,10 +3,11 @@
 import json
 import logging
 import signal
-import threading
+import sys
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +15,18 @@ import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from darkroom.client import Client, RequestRefused
-from darkroom.cluster_files import ClusterFileError, load_cluster
+from darkroom.cluster_files import ClusterFileError, ClusterFiles, load_cluster
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
 from darkroom.prompting import PromptError, build_request, save_pictures, show_progress
 from darkroom_contract.records import Notification
-from darkroom_contract.types import DEFAULT_TENANT, Engine
-from darkroom_contract.v1 import JobStatus
+from darkroom_contract.types import Engine
+from darkroom_contract.v1 import JobStatus, JobView
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 console = Console()
@@ -60,32 +62,23 @@ def prompt(
     ] = None,
 ) -> None:
     """Send a prompt, watch the job and save its pictures. Without a URL: to the local stack that runs."""
-    if url is None or api_key is None:
-        url, api_key = _local_endpoint()
+    url, api_key = _endpoint(url, api_key)
     with _clear_errors(), Client(url, api_key) as client:
         request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
-        job = show_progress(console, client, client.submit(request))
-        if job.status is not JobStatus.COMPLETED:
-            reason = job.error.message if job.error else "no reason was given"
-            console.print(f"[red]{job.status}[/red] {reason}")
-            raise typer.Exit(1)
-        for path in save_pictures(client, job, out):
-            console.print(f"[green]saved[/green] {path}")
+        with console.status(f"sending to {url}"):
+            job = client.submit(request)
+        _show_result(client, show_progress(console, client, job), out)
 
 
 @app.command()
 def local(cluster: ClusterFolder = _LOCAL_CLUSTER, runtime_url: RuntimeUrl = None) -> None:
     """Run the whole flow on this computer until Ctrl-C. AWS is an emulator."""
-    with _clear_errors(), _stack(cluster, runtime_url) as stack:
+    with _clear_errors(), _stack(load_cluster(cluster), runtime_url) as stack:
         _describe(stack)
-        stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
-        while not stopped.wait(1):
-            if ended := [child.name for child in stack.agents.values() if not child.running]:
-                console.print(f"[red]{', '.join(ended)} ended[/red]; see {_LOGS}")
-                raise typer.Exit(1)
-        console.print("stopping")
+        with suppress(KeyboardInterrupt):
+            while True:
+                stack.check()
+                time.sleep(1)
 
 
 @app.command()
@@ -96,51 +89,76 @@ def demo(
     out: Out = _PICTURES,
 ) -> None:
     """One prompt through the whole flow on this computer, and its picture on disk."""
-    with _clear_errors(), _stack(cluster, runtime_url) as stack:
-        runtime = next(name for name, it in stack.files.runtimes.items() if it.engine is Engine.SDWEBUI)
-        with Client(stack.url, stack.api_keys[DEFAULT_TENANT]) as client:
-            console.print(f"[bold]POST {stack.url}/v1/jobs[/bold]  runtime={runtime}  prompt={text!r}")
+    with _clear_errors():
+        files = load_cluster(cluster)
+        runtime = _web_ui(files)
+        if runtime is None:
+            raise PromptError(f"{cluster}/runtimes has no runtime with engine: sdwebui, which the demo's prompt is for")
+        with _stack(files, runtime_url) as stack, Client(stack.url, stack.api_key) as client:
+            console.print(f"[bold]POST {stack.url}/v1/jobs[/bold]  runtime={runtime}  prompt={escape(repr(text))}")
             request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, seed=None, steps=20)
-            job = show_progress(console, client, client.submit(request))
+            job = show_progress(console, client, client.submit(request), stack.check)
             notification = _await_notification(stack, job.id)
             console.print("notification", notification.model_dump(mode="json", exclude_none=True))
-            for path in save_pictures(client, job, out):
-                console.print(f"[green]picture[/green]  {path.resolve()}")
-        console.print("stopping")
+            _show_result(client, job, out)
+
+
+def _show_result(client: Client, job: JobView, out: Path) -> None:
+    """Save the pictures of a job that ended; exit status 1 with its reason when it has none."""
     if job.status is not JobStatus.COMPLETED:
+        reason = job.error.message if job.error else "no reason was given"
+        console.print(f"[red]{job.status}[/red] {escape(reason)}")
         raise typer.Exit(1)
+    for path in save_pictures(client, job, out):
+        console.print(f"[green]picture[/green]  {escape(str(path.resolve()))}")
 
 
 def _await_notification(stack: Stack, job_id: str) -> Notification:
     """The notification of a job, from the queue that keeps them."""
     sqs, queue = stack.aws_client("sqs"), stack.queue_url(stack.names.result_topic)
     while True:
-        for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20).get("Messages", []):
+        stack.check()
+        for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
             notification = Notification.model_validate_json(message["Body"])
             if notification.job_id == job_id:
                 return notification
 
 
+def _web_ui(files: ClusterFiles) -> str | None:
+    """The first runtime that takes a prompt as it is; ComfyUI's take workflows."""
+    return next((name for name, runtime in files.runtimes.items() if runtime.engine is Engine.SDWEBUI), None)
+
+
 @contextmanager
-def _stack(cluster: Path, runtime_url: str | None) -> Iterator[Stack]:
+def _stack(files: ClusterFiles, runtime_url: str | None) -> Iterator[Stack]:
     """A local stack, started with a word on what happens; while it runs, ``darkroom prompt`` finds it."""
-    files = load_cluster(cluster)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     _LOGS.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=_LOGS / "stack.log", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("darkroom").setLevel(logging.INFO)
-    with console.status("starting the emulator, the runtimes and the API"):
-        stack = Stack(files, Options(logs=_LOGS, runtime_url=runtime_url)).__enter__()
-    try:
-        _LOCAL_ENDPOINT.touch(mode=0o600)
-        _LOCAL_ENDPOINT.write_text(json.dumps({"url": stack.url, "apiKey": stack.api_keys[DEFAULT_TENANT]}))
-        yield stack
-    finally:
-        _LOCAL_ENDPOINT.unlink(missing_ok=True)
-        stack.__exit__()
+    starting = console.status("starting the emulator, the runtimes and the API")
+    with starting, Stack(files, Options(logs=_LOGS, runtime_url=runtime_url)) as stack:
+        starting.stop()
+        try:
+            _LOCAL_ENDPOINT.touch(mode=0o600)
+            _LOCAL_ENDPOINT.write_text(json.dumps({"url": stack.url, "apiKey": stack.api_key}))
+            yield stack
+        finally:
+            _LOCAL_ENDPOINT.unlink(missing_ok=True)
+            console.print("stopping")
 
 
-def _local_endpoint() -> tuple[str, str]:
+def _endpoint(url: str | None, api_key: str | None) -> tuple[str, str]:
+    """Where to send a prompt, and the key: as given, or else the local stack's."""
+    if url is not None and api_key is not None:
+        return url, api_key
+    if url is not None or api_key is not None:
+        given, missing = ("DARKROOM_URL", "DARKROOM_API_KEY") if url else ("DARKROOM_API_KEY", "DARKROOM_URL")
+        console.print(f"[red]{missing} is missing[/red]: it goes with {given}; without both it is the local stack")
+        raise typer.Exit(2)
     try:
         endpoint = json.loads(_LOCAL_ENDPOINT.read_text())
     except FileNotFoundError:
@@ -160,7 +178,8 @@ def _describe(stack: Stack) -> None:
     console.print(f"API       {stack.url}  (header x-api-key)")
     console.print(f"AWS       {stack.aws_environment['AWS_ENDPOINT_URL']}")
     console.print(f"logs      {_LOGS}/")
-    console.print('try       .venv/bin/darkroom prompt webui "a lighthouse on a cliff at dusk"')
+    if web_ui := _web_ui(stack.files):
+        console.print(f'try       .venv/bin/darkroom prompt {web_ui} "a lighthouse on a cliff at dusk"')
     console.print("Ctrl-C stops it.")
 
 
@@ -170,14 +189,14 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except RequestRefused as error:
-        console.print(f"[red]refused ({error.status}, {error.error.code})[/red] {error}")
+        console.print(f"[red]refused ({error.status}, {error.error.code})[/red] {escape(str(error))}")
     except (ClusterFileError, EngineNotFound, NotReady, ProcessFailed, PromptError) as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(f"[red]{escape(str(error))}[/red]")
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        console.print(f"[red]{'; '.join(problems)}[/red]")
+        console.print(f"[red]{escape('; '.join(problems))}[/red]")
     except httpx.HTTPError as error:
-        console.print(f"[red]cannot reach the API[/red]: {error}")
+        console.print(f"[red]cannot reach the API[/red]: {escape(str(error))}")
     else:
         return
     raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """A client of the API: submit a job, follow it, fetch its pictures. It talks HTTP to one deployment."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import httpx
@@ -10,8 +10,12 @@ from pydantic import ValidationError
 from darkroom_contract.errors import ApiError, ErrorCode, ErrorResponse
 from darkroom_contract.v1 import Image, JobView, SubmitRequest
 
-#: Answers that say "send it again a little later".
-_RETRIED = (429, 502, 503, 504)
+#: Answers after which nothing was done, so that anything may be sent again.
+_NOT_DONE = (429,)
+#: Answers after which it is not known what was done.
+_UNKNOWN = (500, 502, 503, 504)
+#: No answer at all. A URL that httpx does not take is none of these.
+_UNREACHABLE = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 
 class RequestRefused(Exception):  # noqa: N818 - it says what happened
@@ -26,10 +30,12 @@ class RequestRefused(Exception):  # noqa: N818 - it says what happened
 class Client:
     """The API at ``url`` (with its stage), as the tenant of the key."""
 
-    def __init__(self, url: str, api_key: str, *, patience: float = 60) -> None:
+    def __init__(self, url: str, api_key: str, *, patience: float = 60, pause: float = 0.3) -> None:
         self._http = httpx.Client(base_url=url.rstrip("/") + "/", headers={"x-api-key": api_key}, timeout=30)
         #: For how many seconds a request is sent again that the API could not take at the moment.
         self._patience = patience
+        #: The first pause between two looks or tries, in seconds; they grow to ten times that.
+        self._pause = pause
 
     def __enter__(self) -> Self:
         return self
@@ -39,35 +45,35 @@ class Client:
 
     def submit(self, request: SubmitRequest) -> JobView:
         """Submit a job. With an id it is safe to repeat; raises ``RequestRefused`` or httpx's errors."""
-        return self._ask("POST", "v1/jobs", content=request.model_dump_json(exclude_none=True))
+        content = request.model_dump_json(exclude_none=True)
+        return self._ask("POST", "v1/jobs", content, repeatable=request.id is not None)
 
     def job(self, job_id: str) -> JobView:
         """Where a job stands; raises ``RequestRefused`` or httpx's errors."""
         return self._ask("GET", f"v1/jobs/{job_id}")
 
-    def follow(self, job: JobView, interval: float = 0.3) -> Iterator[JobView]:
-        """The job each time it has moved, until nothing will change any more. ``interval`` in seconds."""
+    def follow(self, job: JobView, meanwhile: Callable[[], None] = lambda: None) -> Iterator[JobView]:
+        """The job each time it has moved, until nothing will change any more.
+
+        ``meanwhile`` is called before each look; what it raises ends the following.
+        """
         yield job
+        pauses = self._pauses()
         while not job.status.is_final:
-            time.sleep(interval)
+            time.sleep(next(pauses))
+            meanwhile()
             latest = self.job(job.id)
             if latest != job:
-                job = latest
+                job, pauses = latest, self._pauses()
                 yield job
 
     def download(self, image: Image) -> bytes:
         """A picture's bytes."""
         return httpx.get(image.url, timeout=60).raise_for_status().content
 
-    def _ask(self, method: str, path: str, content: str | None = None) -> JobView:
+    def _ask(self, method: str, path: str, content: str | None = None, *, repeatable: bool = True) -> JobView:
         headers = {"content-type": "application/json"} if content else {}
-        deadline = time.monotonic() + self._patience
-        while True:
-            answer = self._http.request(method, path, content=content, headers=headers)
-            wait = _retry_after(answer)
-            if answer.status_code not in _RETRIED or time.monotonic() + wait > deadline:
-                break
-            time.sleep(wait)
+        answer = self._send(self._http.build_request(method, path, content=content, headers=headers), repeatable)
         if answer.is_success:
             return JobView.model_validate_json(answer.content)
         try:
@@ -77,8 +83,31 @@ class Client:
             error = ApiError(code=ErrorCode.INTERNAL, message=message)
         raise RequestRefused(answer.status_code, error)
 
+    def _send(self, request: httpx.Request, repeatable: bool) -> httpx.Response:
+        """The answer to a request, sent again for as long as the patience lasts and that may help."""
+        deadline, pauses = time.monotonic() + self._patience, self._pauses()
+        while True:
+            pause = next(pauses)
+            try:
+                answer = self._http.send(request)
+            except _UNREACHABLE:
+                if not repeatable or time.monotonic() + pause > deadline:
+                    raise
+            else:
+                pause = max(pause, _retry_after(answer))
+                may_help = answer.status_code in (_NOT_DONE + _UNKNOWN if repeatable else _NOT_DONE)
+                if not may_help or time.monotonic() + pause > deadline:
+                    return answer
+            time.sleep(pause)
+
+    def _pauses(self) -> Iterator[float]:
+        pause = self._pause
+        while True:
+            yield pause
+            pause = min(1.5 * pause, 10 * self._pause)
+
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Seconds to wait before the request is sent again."""
+    """For how many seconds the API asks to wait."""
     value = answer.headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else 1.0
+    return float(value) if value.isdecimal() else 0.0

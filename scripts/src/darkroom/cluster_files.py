@@ -43,7 +43,23 @@ def load_cluster(folder: Path) -> ClusterFiles:
                 "beginning with a letter"
             ) from None
         runtimes[name] = _load(path, "runtime", Runtime)
+    _check_defaults(folder, runtimes)
     return ClusterFiles(cluster, runtimes)
+
+
+def _check_defaults(folder: Path, runtimes: dict[str, Runtime]) -> None:
+    """A v1alpha1 request names a checkpoint alone, so no two runtimes may be meant by it."""
+    defaults: dict[str, Path] = {}
+    for name, runtime in runtimes.items():
+        if runtime.checkpoint is None or not runtime.default_for_checkpoint:
+            continue
+        path = folder / "runtimes" / name / "runtime.yaml"
+        first = defaults.setdefault(runtime.checkpoint, path)
+        if first != path:
+            raise ClusterFileError(
+                f"{first} and {path} are both the default for the checkpoint {runtime.checkpoint}: "
+                "set runtime.defaultForCheckpoint to false in one of them"
+            )
 
 
 def _load(path: Path, key: str, model: type[_Description]) -> _Description:

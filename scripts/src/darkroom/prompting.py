@@ -3,7 +3,7 @@
 import base64
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,15 @@ def build_request(
     return SubmitRequest(id=job_id, runtime=runtime, task=Task.IMAGE_TO_IMAGE, content=content)
 
 
-def show_progress(console: Console, client: Client, job: JobView) -> JobView:
+def show_progress(
+    console: Console, client: Client, job: JobView, meanwhile: Callable[[], None] = lambda: None
+) -> JobView:
     """Follow a job on the console until nothing will change any more, and return it."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=console.is_terminal) as progress:
         bar = progress.add_task("accepted", total=1.0)
         latest = job
-        for latest in client.follow(job):
+        for latest in client.follow(job, meanwhile):
             done = 1.0 if latest.status.is_final else latest.progress
             progress.update(bar, description=str(latest.status), completed=done)
     return latest

@@ -53,6 +53,21 @@ def test_what_is_wrong_is_said_with_its_file_and_field(folder: Path, file: str, 
         load_cluster(folder)
 
 
+def test_two_runtimes_may_not_both_be_the_default_for_a_checkpoint(folder: Path) -> None:
+    runtimes = folder / "runtimes"
+    for name in ("sdxl", "turbo"):
+        write(runtimes / name / "runtime.yaml", "runtime: {engine: sdwebui, checkpoint: xl.safetensors}\n")
+    with pytest.raises(ClusterFileError) as error:
+        load_cluster(folder)
+    for said in ("sdxl/runtime.yaml", "turbo/runtime.yaml", "xl.safetensors", "defaultForCheckpoint to false"):
+        assert said in str(error.value)
+    write(
+        runtimes / "turbo" / "runtime.yaml",
+        "runtime: {engine: sdwebui, checkpoint: xl.safetensors, defaultForCheckpoint: false}\n",
+    )
+    assert len(load_cluster(folder).runtimes) == 2
+
+
 def test_a_cluster_without_its_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterFileError, match=r"cluster\.yaml: there is no such file"):
         load_cluster(tmp_path)

@@ -1,8 +1,8 @@
 """API Gateway on loopback: routed by the OpenAPI document that the composition deploys, with the service's limits.
 
 It serves HTTP and invokes the function; it reads the composed RestAPI, stage, keys and usage plans, and nothing else.
-Sources: API Gateway developer guide, "Quotas for REST APIs" and "Input format of a Lambda function for proxy
-integration".
+Sources: API Gateway developer guide, "Quotas for REST APIs", "Input format of a Lambda function for proxy integration"
+and "Output format of a Lambda function for proxy integration".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
@@ -21,7 +22,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from darkroom.local.http import QuietHandler
-from darkroom.local.lambda_service import InvocationFailed, LambdaService, PayloadTooLarge
+from darkroom.local.lambda_service import InvocationFailed, LambdaService, PayloadTooLarge, TooManyRequests
 
 #: API Gateway's limit on a request, in bytes.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -126,17 +127,14 @@ class Gateway:
             answer = self.function.invoke(event, within=integration["timeoutInMillis"] / 1000)
         except PayloadTooLarge:
             raise _Refused("REQUEST_TOO_LARGE") from None
-        except InvocationFailed:
+        except TooManyRequests:
             raise _Refused("INTEGRATION_FAILURE") from None
         except TimeoutError:
             raise _Refused("INTEGRATION_TIMEOUT") from None
-        text = answer.get("body") or ""
-        content = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode()
-        headers = {name: [value] for name, value in (answer.get("headers") or {}).items()}
-        headers |= answer.get("multiValueHeaders") or {}
-        return Response(
-            content, answer["statusCode"], [(name, value) for name, values in headers.items() for value in values]
-        )
+        except InvocationFailed:
+            # What Lambda says of an error is no answer in the format of a proxy integration.
+            raise _Refused("DEFAULT_5XX") from None
+        return _response(answer)
 
     def _route(self, request: Request) -> tuple[str, Mapping[str, Any], dict[str, str]]:
         # Clients of the AWS guidance put two slashes before the version and one after it.
@@ -147,6 +145,8 @@ class Gateway:
             (path, method), values = self._routes.bind("gateway").match("/" + "/".join(segments[1:]), request.method)
         except HTTPException:
             raise _Refused("MISSING_AUTHENTICATION_TOKEN") from None
+        if method.upper() != request.method:  # werkzeug answers HEAD by GET's rule
+            raise _Refused("MISSING_AUTHENTICATION_TOKEN")
         return path, self._document["paths"][path][method], {name: str(value) for name, value in values.items()}
 
     def _authorise(self, request: Request, operation: Mapping[str, Any]) -> UsagePlan | None:
@@ -197,7 +197,22 @@ class Gateway:
             for name, value in response.get("responseParameters", {}).items()
         }
         ((content_type, template),) = response["responseTemplates"].items()
-        return Response(template, int(response["statusCode"]), headers, content_type=content_type)
+        # Of the defaults, which have no status of their own, only the one for a malformed answer is met.
+        status = int(response.get("statusCode", HTTPStatus.BAD_GATEWAY))
+        return Response(template, status, headers, content_type=content_type)
+
+
+def _response(answer: Any) -> Response:
+    """The function's answer as a response; refused when it is malformed."""
+    try:
+        text = answer.get("body") or ""
+        content = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode()
+        headers = {name: [value] for name, value in (answer.get("headers") or {}).items()}
+        headers |= answer.get("multiValueHeaders") or {}
+        pairs = [(name, str(value)) for name, values in headers.items() for value in values]
+        return Response(content, int(answer["statusCode"]), pairs)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _Refused("DEFAULT_5XX") from None
 
 
 def _read(request: Request) -> bytes | None:

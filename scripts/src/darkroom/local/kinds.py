@@ -1,22 +1,17 @@
 """What each kind of managed resource becomes in AWS: the table of a small provider, for an emulator.
 
-An entry takes a managed resource with its references resolved, creates it, or brings up to date what a local stack
-changes, and returns what the real provider would report in ``status.atProvider``. It calls AWS through the clients that
-it is given.
+An entry takes a managed resource with its references resolved, creates it, or changes it where it can change within a
+stack's life, and returns its id. It calls AWS through the clients that it is given.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import boto3
-
-logger = logging.getLogger(__name__)
 
 Observation: TypeAlias = dict[str, Any]
 
@@ -39,9 +34,7 @@ class Managed:
     """A managed resource, as its entry in the table sees it."""
 
     kind: str
-    #: The name of its Kubernetes object.
-    object_name: str
-    #: The name that AWS knows it by, where that is not AWS's to choose.
+    #: The name that AWS knows it by where the spec has none.
     external_name: str
     #: ``spec.forProvider`` with every reference replaced by what it refers to.
     spec: dict[str, Any]
@@ -53,15 +46,10 @@ class Managed:
         """A client of a service."""
         return self.aws.client(service)
 
-    @cached_property
-    def tags(self) -> list[dict[str, str]]:
-        """Its tags as most services take them."""
-        return [{"Key": key, "Value": value} for key, value in self.spec.get("tags", {}).items()]
-
 
 def apply(resource: Managed) -> Observation:
-    """See that AWS has the resource; raises ``KeyError`` for a kind that the table lacks."""
-    return _ENTRIES[resource.kind](resource)
+    """See that AWS has the resource; what the provider reports in ``status.atProvider``: the spec, and an id."""
+    return {**resource.spec, "id": _ENTRIES[resource.kind](resource)}
 
 
 def known_kinds() -> frozenset[str]:
@@ -72,36 +60,41 @@ def known_kinds() -> frozenset[str]:
 # Topics
 
 
-def _topic(topic: Managed) -> Observation:
-    arn = topic.client("sns").create_topic(Name=topic.external_name)["TopicArn"]
-    return {"id": arn, "arn": arn}
+def _topic(topic: Managed) -> str:
+    arn: str = topic.client("sns").create_topic(Name=topic.external_name)["TopicArn"]
+    return arn
 
 
-def _topic_policy(policy: Managed) -> Observation:
-    document = _without_tls_statements(policy, "policy")
-    if document:
-        policy.client("sns").set_topic_attributes(
-            TopicArn=policy.spec["arn"], AttributeName="Policy", AttributeValue=document
-        )
-    return {"id": policy.spec["arn"]}
+def _topic_policy(policy: Managed) -> str:
+    arn: str = policy.spec["arn"]
+    policy.client("sns").set_topic_attributes(
+        TopicArn=arn, AttributeName="Policy", AttributeValue=policy.spec["policy"]
+    )
+    return arn
 
 
-def _topic_subscription(subscription: Managed) -> Observation:
-    spec = subscription.spec
+def _topic_subscription(subscription: Managed) -> str:
+    sns, spec = subscription.client("sns"), subscription.spec
     attributes = {
-        "FilterPolicy": spec.get("filterPolicy"),
+        "RawMessageDelivery": json.dumps(spec["rawMessageDelivery"]),
         "FilterPolicyScope": spec.get("filterPolicyScope"),
-        "RawMessageDelivery": json.dumps(spec["rawMessageDelivery"]) if "rawMessageDelivery" in spec else None,
+        "FilterPolicy": spec.get("filterPolicy"),
         "RedrivePolicy": spec.get("redrivePolicy"),
     }
-    answer = subscription.client("sns").subscribe(
+    attributes = {name: value for name, value in attributes.items() if value is not None}
+    if subscription.observed:
+        known: str = subscription.observed["id"]
+        for name, value in attributes.items():
+            sns.set_subscription_attributes(SubscriptionArn=known, AttributeName=name, AttributeValue=value)
+        return known
+    arn: str = sns.subscribe(
         TopicArn=spec["topicArn"],
         Protocol=spec["protocol"],
         Endpoint=spec["endpoint"],
-        Attributes={name: value for name, value in attributes.items() if value is not None},
+        Attributes=attributes,
         ReturnSubscriptionArn=True,
-    )
-    return {"id": answer["SubscriptionArn"], "arn": answer["SubscriptionArn"]}
+    )["SubscriptionArn"]
+    return arn
 
 
 # Queues
@@ -111,27 +104,20 @@ _QUEUE_ATTRIBUTES = {
     "messageRetentionSeconds": "MessageRetentionPeriod",
     "receiveWaitTimeSeconds": "ReceiveMessageWaitTimeSeconds",
     "maxMessageSize": "MaximumMessageSize",
-    "delaySeconds": "DelaySeconds",
 }
 
 
-def _queue(queue: Managed) -> Observation:
-    sqs = queue.client("sqs")
-    url = sqs.create_queue(QueueName=queue.spec["name"])["QueueUrl"]
-    attributes = {aws: str(queue.spec[name]) for name, aws in _QUEUE_ATTRIBUTES.items() if name in queue.spec}
-    sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    return {"id": url, "url": url, "arn": arn}
+def _queue(queue: Managed) -> str:
+    attributes = {aws: str(queue.spec[name]) for name, aws in _QUEUE_ATTRIBUTES.items()}
+    url: str = queue.client("sqs").create_queue(QueueName=queue.spec["name"], Attributes=attributes)["QueueUrl"]
+    return url
 
 
-def _queue_attribute(field: str, attribute: str) -> Callable[[Managed], Observation]:
-    def apply_attribute(resource: Managed) -> Observation:
-        value = _without_tls_statements(resource, field)
-        if value:
-            resource.client("sqs").set_queue_attributes(
-                QueueUrl=resource.spec["queueUrl"], Attributes={attribute: value}
-            )
-        return {"id": resource.spec["queueUrl"]}
+def _queue_attribute(field: str, attribute: str) -> Callable[[Managed], str]:
+    def apply_attribute(resource: Managed) -> str:
+        url: str = resource.spec["queueUrl"]
+        resource.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={attribute: resource.spec[field]})
+        return url
 
     return apply_attribute
 
@@ -139,204 +125,182 @@ def _queue_attribute(field: str, attribute: str) -> Callable[[Managed], Observat
 # Buckets
 
 
-def _bucket(bucket: Managed) -> Observation:
-    s3, name = bucket.client("s3"), bucket.external_name
+def _bucket(bucket: Managed) -> str:
     region = bucket.spec["region"]
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    if not bucket.observed:
-        s3.create_bucket(Bucket=name, **place)
-    return {"id": name, "arn": f"arn:aws:s3:::{name}"}
+    bucket.client("s3").create_bucket(Bucket=bucket.external_name, **place)
+    return bucket.external_name
 
 
-def _bucket_policy(policy: Managed) -> Observation:
-    document = _without_tls_statements(policy, "policy")
-    if document:
-        policy.client("s3").put_bucket_policy(Bucket=policy.spec["bucket"], Policy=document)
-    return {"id": policy.spec["bucket"]}
+def _bucket_policy(policy: Managed) -> str:
+    # All that it says is to use TLS, which the emulator takes for a ban on everything.
+    bucket: str = policy.spec["bucket"]
+    return bucket
 
 
 def _bucket_setting(
     method: str, argument: str, fields: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Callable[[Managed], Observation]:
+) -> Callable[[Managed], str]:
     """An entry that makes one call with one argument, made of fields of the spec."""
 
-    def apply_setting(setting: Managed) -> Observation:
+    def apply_setting(setting: Managed) -> str:
+        bucket: str = setting.spec["bucket"]
         value = _capitalise(fields(setting.spec))
-        getattr(setting.client("s3"), method)(Bucket=setting.spec["bucket"], **{argument: value})
-        return {"id": setting.spec["bucket"]}
+        getattr(setting.client("s3"), method)(Bucket=bucket, **{argument: value})
+        return bucket
 
     return apply_setting
 
 
-def _object(item: Managed) -> Observation:
+def _object(item: Managed) -> str:
     spec = item.spec
+    key: str = spec["key"]
     item.client("s3").put_object(
-        Bucket=spec["bucket"],
-        Key=spec["key"],
-        Body=spec["content"].encode(),
-        ContentType=spec.get("contentType", "application/octet-stream"),
+        Bucket=spec["bucket"], Key=key, Body=spec["content"].encode(), ContentType=spec["contentType"]
     )
-    return {"id": spec["key"]}
+    return key
 
 
 def _encryption(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Encryption rules as AWS spells them."""
+    defaults = (rule["applyServerSideEncryptionByDefault"] for rule in rules)
+    return [{"applyServerSideEncryptionByDefault": {"SSEAlgorithm": it["sseAlgorithm"]}} for it in defaults]
+
+
+def _lifecycle(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lifecycle rules as AWS spells them: the provider has a list where AWS has one object."""
     return [
-        {
-            "applyServerSideEncryptionByDefault": {
-                "SSEAlgorithm": rule["applyServerSideEncryptionByDefault"]["sseAlgorithm"]
-            },
-            "bucketKeyEnabled": rule.get("bucketKeyEnabled", False),
-        }
+        {"ID" if name == "id" else name: value[0] if isinstance(value, list) else value for name, value in rule.items()}
         for rule in rules
     ]
-
-
-def _bucket_lifecycle(lifecycle: Managed) -> Observation:
-    rules = []
-    for rule in lifecycle.spec["rule"]:
-        # The provider has a list where AWS has one object.
-        single = {name: value[0] if isinstance(value, list) else value for name, value in rule.items() if name != "id"}
-        rules.append({"ID": rule["id"], "Filter": {"Prefix": ""}, **_capitalise(single)})
-    lifecycle.client("s3").put_bucket_lifecycle_configuration(
-        Bucket=lifecycle.spec["bucket"], LifecycleConfiguration={"Rules": rules}
-    )
-    return {"id": lifecycle.spec["bucket"]}
 
 
 # Identity
 
 
-def _role(role: Managed) -> Observation:
-    iam, spec = role.client("iam"), role.spec
-    if role.observed:
-        iam.update_assume_role_policy(RoleName=role.external_name, PolicyDocument=spec["assumeRolePolicy"])
-        return role.observed
-    answer = iam.create_role(
+def _role(role: Managed) -> str:
+    role.client("iam").create_role(
         RoleName=role.external_name,
-        Path=spec.get("path", "/"),
-        AssumeRolePolicyDocument=spec["assumeRolePolicy"],
-        PermissionsBoundary=spec["permissionsBoundary"],
-        Tags=role.tags,
+        Path=role.spec["path"],
+        AssumeRolePolicyDocument=role.spec["assumeRolePolicy"],
+        PermissionsBoundary=role.spec["permissionsBoundary"],
     )
-    return {"id": role.external_name, "arn": answer["Role"]["Arn"]}
+    return role.external_name
 
 
-def _role_policy(policy: Managed) -> Observation:
-    name = policy.external_name.rpartition(":")[2]
-    policy.client("iam").put_role_policy(
-        RoleName=policy.spec["role"], PolicyName=name, PolicyDocument=policy.spec["policy"]
-    )
-    return {"id": f"{policy.spec['role']}:{name}"}
+def _role_policy(policy: Managed) -> str:
+    role, name = policy.spec["role"], policy.external_name
+    policy.client("iam").put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=policy.spec["policy"])
+    return f"{role}:{name}"
 
 
-def _pod_identity_association(association: Managed) -> Observation:
+def _pod_identity_association(association: Managed) -> str:
     # The emulator has no EKS cluster; agents of a local stack run under the emulator's own credentials.
-    return {"id": association.object_name, "associationId": association.object_name}
+    return association.external_name
 
 
 # API
 
 
-def _log_group(group: Managed) -> Observation:
-    logs = group.client("logs")
+def _log_group(group: Managed) -> str:
+    logs, name = group.client("logs"), group.external_name
     if not group.observed:
-        logs.create_log_group(logGroupName=group.external_name)
-    logs.put_retention_policy(logGroupName=group.external_name, retentionInDays=group.spec["retentionInDays"])
-    return {"id": group.external_name}
+        logs.create_log_group(logGroupName=name)
+    logs.put_retention_policy(logGroupName=name, retentionInDays=group.spec["retentionInDays"])
+    return name
 
 
-def _function(function: Managed) -> Observation:
+def _function(function: Managed) -> str:
+    client, name, spec = function.client("lambda"), function.external_name, function.spec
+    settings = {
+        "Role": spec["role"],
+        "Timeout": spec["timeout"],
+        "MemorySize": spec["memorySize"],
+        "Environment": {"Variables": spec["environment"]["variables"]},
+    }
     if function.observed:
-        return function.observed
-    spec = function.spec
-    answer = function.client("lambda").create_function(
-        FunctionName=function.external_name,
-        PackageType=spec["packageType"],
-        Code={"ImageUri": spec["imageUri"]},
-        Role=spec["role"],
-        Timeout=spec["timeout"],
-        MemorySize=spec["memorySize"],
-        Environment={"Variables": spec["environment"]["variables"]},
-    )
-    return {"id": function.external_name, "arn": answer["FunctionArn"]}
+        client.update_function_configuration(FunctionName=name, **settings)
+    else:
+        image = {"ImageUri": spec["imageUri"]}
+        client.create_function(FunctionName=name, PackageType=spec["packageType"], Code=image, **settings)
+    return name
 
 
-def _permission(permission: Managed) -> Observation:
+def _permission(permission: Managed) -> str:
     spec = permission.spec
-    if not permission.observed:
-        permission.client("lambda").add_permission(
-            FunctionName=spec["functionName"],
-            StatementId=spec["statementId"],
-            Action=spec["action"],
-            Principal=spec["principal"],
-            SourceArn=spec["sourceArn"],
-        )
-    return {"id": spec["statementId"]}
+    permission.client("lambda").add_permission(
+        FunctionName=spec["functionName"],
+        StatementId=spec["statementId"],
+        Action=spec["action"],
+        Principal=spec["principal"],
+        SourceArn=spec["sourceArn"],
+    )
+    statement: str = spec["statementId"]
+    return statement
 
 
-def _rest_api(api: Managed) -> Observation:
+def _rest_api(api: Managed) -> str:
     gateway = api.client("apigateway")
-    api_id = api.observed.get("id") or gateway.create_rest_api(name=api.spec["name"])["id"]
+    api_id: str = api.observed.get("id") or gateway.create_rest_api(name=api.spec["name"])["id"]
     gateway.put_rest_api(restApiId=api_id, mode="overwrite", body=api.spec["body"].encode())
-    region, account = api.spec["region"], api.client("sts").get_caller_identity()["Account"]
-    arn = f"arn:aws:execute-api:{region}:{account}:{api_id}"
-    return {"id": api_id, "executionArn": arn, "body": api.spec["body"]}
+    return api_id
 
 
-def _deployment(deployment: Managed) -> Observation:
-    if deployment.observed:
-        return deployment.observed
-    answer = deployment.client("apigateway").create_deployment(restApiId=deployment.spec["restApiId"])
-    return {"id": answer["id"]}
+def _deployment(deployment: Managed) -> str:
+    deployment_id: str = deployment.client("apigateway").create_deployment(restApiId=deployment.spec["restApiId"])["id"]
+    return deployment_id
 
 
-def _stage(stage: Managed) -> Observation:
+def _stage(stage: Managed) -> str:
     gateway, spec = stage.client("apigateway"), stage.spec
-    place = {"restApiId": spec["restApiId"], "stageName": spec["stageName"]}
+    name: str = spec["stageName"]
+    place = {"restApiId": spec["restApiId"], "stageName": name}
     if stage.observed:
         change = {"op": "replace", "path": "/deploymentId", "value": spec["deploymentId"]}
         gateway.update_stage(**place, patchOperations=[change])
     else:
         gateway.create_stage(**place, deploymentId=spec["deploymentId"])
-    return {"id": spec["stageName"], "deploymentId": spec["deploymentId"], "stageName": spec["stageName"]}
+    return name
 
 
-def _method_settings(settings: Managed) -> Observation:
+def _method_settings(settings: Managed) -> str:
     # The emulator does not throttle; the local gateway reads the usage plans.
-    return {"id": settings.object_name}
+    return settings.external_name
 
 
-def _api_key(key: Managed) -> Observation:
-    if key.observed:
-        return key.observed
+def _api_key(key: Managed) -> str:
     reference = key.spec["valueSecretRef"]
     value = key.aws.secrets[reference["name"], reference["key"]]
-    answer = key.client("apigateway").create_api_key(name=key.spec["name"], value=value, enabled=True)
-    return {"id": answer["id"]}
+    key_id: str = key.client("apigateway").create_api_key(name=key.spec["name"], value=value, enabled=True)["id"]
+    return key_id
 
 
-def _usage_plan(plan: Managed) -> Observation:
+def _usage_plan(plan: Managed) -> str:
+    # How much it allows, the local gateway reads from what is declared.
     if plan.observed:
-        return plan.observed
+        known: str = plan.observed["id"]
+        return known
     stages = [{"apiId": stage["apiId"], "stage": stage["stage"]} for stage in plan.spec["apiStages"]]
-    answer = plan.client("apigateway").create_usage_plan(name=plan.spec["name"], apiStages=stages)
-    return {"id": answer["id"]}
+    plan_id: str = plan.client("apigateway").create_usage_plan(name=plan.spec["name"], apiStages=stages)["id"]
+    return plan_id
 
 
-def _usage_plan_key(key: Managed) -> Observation:
-    spec = key.spec
-    if not key.observed:
-        key.client("apigateway").create_usage_plan_key(
-            usagePlanId=spec["usagePlanId"], keyId=spec["keyId"], keyType=spec["keyType"]
-        )
-    return {"id": spec["keyId"], "keyId": spec["keyId"], "usagePlanId": spec["usagePlanId"]}
+def _usage_plan_key(key: Managed) -> str:
+    key_id: str = key.spec["keyId"]
+    key.client("apigateway").create_usage_plan_key(
+        usagePlanId=key.spec["usagePlanId"], keyId=key_id, keyType=key.spec["keyType"]
+    )
+    return key_id
 
 
-_ENTRIES: dict[str, Callable[[Managed], Observation]] = {
+_ENTRIES: dict[str, Callable[[Managed], str]] = {
     "APIKey": _api_key,
     "Bucket": _bucket,
-    "BucketLifecycleConfiguration": _bucket_lifecycle,
+    "BucketLifecycleConfiguration": _bucket_setting(
+        "put_bucket_lifecycle_configuration",
+        "LifecycleConfiguration",
+        lambda spec: {"rules": _lifecycle(spec["rule"])},
+    ),
     "BucketOwnershipControls": _bucket_setting(
         "put_bucket_ownership_controls", "OwnershipControls", lambda spec: {"rules": [spec["rule"]]}
     ),
@@ -373,22 +337,6 @@ _ENTRIES: dict[str, Callable[[Managed], Observation]] = {
     "UsagePlan": _usage_plan,
     "UsagePlanKey": _usage_plan_key,
 }
-
-
-def _without_tls_statements(resource: Managed, field: str) -> str | None:
-    """A policy without its TLS-only statements, which the emulator takes for a ban on everything."""
-    document = json.loads(resource.spec[field])
-    kept = [statement for statement in document.get("Statement", ()) if not _is_tls_only(statement)]
-    for statement in document.get("Statement", ()):
-        if _is_tls_only(statement):
-            logger.info("%s %s: the emulator cannot honour %s", resource.kind, resource.object_name, statement["Sid"])
-    if "Statement" in document and not kept:
-        return None
-    return json.dumps({**document, "Statement": kept} if kept else document)
-
-
-def _is_tls_only(statement: Mapping[str, Any]) -> bool:
-    return statement["Effect"] == "Deny" and "aws:SecureTransport" in json.dumps(statement.get("Condition", {}))
 
 
 def _capitalise(value: Any) -> Any:

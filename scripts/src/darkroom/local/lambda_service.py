@@ -2,19 +2,21 @@
 
 Each environment runs AWS's own runtime client (``awslambdaric``), as in the image that is deployed, and serves one
 invocation at a time. Source: Lambda developer guide, "Using the Lambda runtime API for custom runtimes".
+
+One thing differs: Lambda starts an environment for every invocation that finds none idle. As many processes would only
+be in each other's way, so there are a few, and further invocations wait for one of them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,8 @@ logger = logging.getLogger(__name__)
 #: Lambda's limit on the payload of a synchronous invocation, in bytes (developer guide, "Lambda quotas").
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 
-#: How often an idle environment's request looks for an invocation.
-_POLL_SECONDS = 0.005
+#: How many environments there are at most.
+_MOST_ENVIRONMENTS = 4
 
 _ROUTES = Map(
     [
@@ -53,86 +55,116 @@ class PayloadTooLarge(Exception):  # noqa: N818 - it says what happened
     """The event is larger than Lambda takes."""
 
 
+class TooManyRequests(Exception):  # noqa: N818 - Lambda's own name
+    """As many invocations run as the function may have at once."""
+
+
 @dataclass(frozen=True)
 class FunctionConfiguration:
     """What a composed Function says of itself. Seconds, MiB."""
 
     name: str
     arn: str
-    timeout: int
+    timeout: float
     memory: int
+    #: How many invocations may run at once.
     concurrency: int
     variables: Mapping[str, str]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Invocation:
     payload: bytes
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    answer: Future[dict[str, Any]] = field(default_factory=Future)
+    answer: Future[Any] = field(default_factory=Future)
 
     def fail(self, reason: str) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(InvocationFailed(reason))
+        self.answer.set_exception(InvocationFailed(reason))
+
+
+@dataclass(eq=False)
+class _Environment:
+    process: Child
+    #: Whether it ever asked for an invocation.
+    started: bool = False
+    running: _Invocation | None = None
 
 
 class LambdaService:
-    """One function: as many environments as there are invocations at once, up to its concurrency."""
+    """One function and its environments."""
 
     def __init__(self, function: FunctionConfiguration, handler: str, logs: Path) -> None:
         self._function = function
         self._handler = handler
         self._logs = logs
-        self._waiting: queue.SimpleQueue[_Invocation] = queue.SimpleQueue()
-        self._running: dict[str, _Invocation] = {}
-        self._environments: dict[str, Child] = {}
-        self._lock = threading.Lock()
+        self._waiting: deque[_Invocation] = deque()
+        self._environments: dict[str, _Environment] = {}
+        #: Guards what is above; notified when an invocation comes, an environment ends, or everything stops.
+        self._changed = threading.Condition()
         self._stopping = False
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=QuietHandler)
         threading.Thread(target=self._server.serve_forever, name="Lambda runtime API", daemon=True).start()
 
     def start(self) -> None:
         """Start the first environment before anybody asks for it."""
-        with self._lock:
+        with self._changed:
             self._start_environment()
 
-    def invoke(self, event: Mapping[str, Any], within: float) -> dict[str, Any]:
+    def invoke(self, event: Mapping[str, Any], within: float) -> Any:
         """The function's answer to an event.
 
-        Raises ``PayloadTooLarge``, ``InvocationFailed``, or ``TimeoutError`` when it takes longer than ``within``
-        seconds, the caller's own limit.
+        Raises ``PayloadTooLarge``, ``TooManyRequests``, ``InvocationFailed``, or ``TimeoutError`` when it takes longer
+        than ``within`` seconds, the caller's own limit.
         """
         payload = json.dumps(event).encode()
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise PayloadTooLarge
         invocation = _Invocation(payload)
-        with self._lock:
-            self._waiting.put(invocation)
-            wanted = len(self._running) + self._waiting.qsize()
-            if len(self._environments) < min(wanted, self._function.concurrency):
-                self._start_environment()
+        with self._changed:
+            if self._stopping:
+                raise InvocationFailed("the function is being stopped")
+            if self._wanted() >= self._function.concurrency:
+                raise TooManyRequests
+            self._waiting.append(invocation)
+            self._start_wanted()
+            self._changed.notify_all()
         try:
             return invocation.answer.result(timeout=within)
-        except FutureTimeoutError:
-            raise TimeoutError from None
+        except TimeoutError:
+            with self._changed:
+                if invocation in self._waiting:
+                    self._waiting.remove(invocation)
+            raise
 
     @property
     def environments(self) -> list[Child]:
         """The environments that run."""
-        with self._lock:
-            return list(self._environments.values())
+        with self._changed:
+            return [environment.process for environment in self._environments.values()]
 
     def stop(self) -> None:
         """End every environment and the runtime API."""
-        self._stopping = True
+        with self._changed:
+            self._stopping = True
+            while self._waiting:
+                self._waiting.popleft().fail("the function was stopped")
+            self._changed.notify_all()
         stop_all(self.environments)
         self._server.shutdown()
         self._server.server_close()
 
+    def _wanted(self) -> int:
+        """How many environments there would be at Lambda."""
+        return len(self._waiting) + sum(it.running is not None for it in self._environments.values())
+
+    def _start_wanted(self) -> None:
+        while not self._stopping and len(self._environments) < min(self._wanted(), _MOST_ENVIRONMENTS):
+            self._start_environment()
+
     def _start_environment(self) -> None:
         name = f"lambda-{uuid.uuid4().hex[:8]}"
         function = self._function
-        self._environments[name] = child = Child(
+        process = Child(
             name,
             ["awslambdaric", self._handler],
             {
@@ -145,39 +177,47 @@ class LambdaService:
             },
             self._logs / "lambda.log",
         )
-        threading.Thread(target=self._watch, args=(name, child), name=f"{name} watch", daemon=True).start()
+        self._environments[name] = _Environment(process)
+        threading.Thread(target=self._watch, args=(name, process), name=f"{name} watch", daemon=True).start()
 
-    def _watch(self, name: str, child: Child) -> None:
-        """Fail what an environment was doing when it ended, as Lambda does."""
-        child.wait()
-        with self._lock:
-            del self._environments[name]
-            invocation = self._running.pop(name, None)
-            if invocation is not None:
-                invocation.fail("the execution environment ended")
-            if not self._environments:
-                # Nobody is left to take them, and a function that cannot start would not take them either.
-                while not self._waiting.empty():
-                    self._waiting.get().fail("no execution environment is running")
+    def _watch(self, name: str, process: Child) -> None:
+        """When an environment ends, fail what it was doing or was started for, as Lambda does."""
+        process.wait()
+        with self._changed:
+            environment = self._environments.pop(name)
+            if environment.running is not None:
+                environment.running.fail("the execution environment ended")
+            elif not environment.started and self._waiting:
+                self._waiting.popleft().fail("the execution environment could not start")
+            self._start_wanted()
+            self._changed.notify_all()
 
     def _take(self, name: str) -> _Invocation | None:
         """The next invocation for an environment; None once that has ended."""
-        while not self._stopping:
-            with self._lock:
-                if name not in self._environments:
-                    return None
-                if not self._waiting.empty():
-                    self._running[name] = invocation = self._waiting.get()
-                    return invocation
-            time.sleep(_POLL_SECONDS)
-        return None
+        with self._changed:
+            environment = self._environments.get(name)
+            if environment is None:
+                return None
+            environment.started = True
+            self._changed.wait_for(lambda: self._stopping or name not in self._environments or self._waiting)
+            if self._stopping or name not in self._environments:
+                return None
+            environment.running = invocation = self._waiting.popleft()
+        # Lambda ends an environment whose invocation takes longer than the function's timeout.
+        timer = threading.Timer(self._function.timeout, environment.process.kill)
+        timer.daemon = True
+        timer.start()
+        invocation.answer.add_done_callback(lambda _: timer.cancel())
+        return invocation
 
     def _finish(self, name: str, request_id: str) -> _Invocation | None:
-        with self._lock:
-            invocation = self._running.get(name)
-            if invocation is None or invocation.request_id != request_id:
+        """The environment's invocation, taken from it; None when that is another one by now."""
+        with self._changed:
+            environment = self._environments.get(name)
+            if environment is None or environment.running is None or environment.running.request_id != request_id:
                 return None
-            return self._running.pop(name)
+            invocation, environment.running = environment.running, None
+            return invocation
 
     def _serve(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
@@ -192,13 +232,6 @@ class LambdaService:
         invocation = self._take(environment)
         if invocation is None:
             return NotFound().get_response()
-        child = self._environments.get(environment)
-        if child is not None:
-            # Lambda ends an environment whose invocation takes longer than the function's timeout.
-            timer = threading.Timer(self._function.timeout, child.kill)
-            timer.daemon = True
-            timer.start()
-            invocation.answer.add_done_callback(lambda _: timer.cancel())
         return Response(
             invocation.payload,
             content_type="application/json",

@@ -1,4 +1,4 @@
-"""Child processes that stop when their parent does. It touches processes and the folder of their logs."""
+"""Child processes that end when their parent does. It touches processes and the folder of their logs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-#: What a child is given to end by itself before it is killed, in seconds.
-STOP_SECONDS = 15.0
+from darkroom.local.child import STOP_SECONDS
 
 
 class ProcessFailed(Exception):  # noqa: N818 - it says what happened
-    """A child process ended before it was ready; the message has the end of its log."""
+    """A child process did not start, or ended for good; the message has the end of its log."""
 
 
 class Child:
     """One Python module running as a process of its own; its output goes to a log file.
 
-    A line of JSON with ``"event": "listening"`` on its standard output says that it is ready, and where.
+    A JSON object with ``"event": "listening"`` as a line of its standard output says that it is ready, and where.
     """
 
     def __init__(self, name: str, module: Iterable[str], env: Mapping[str, str], log: Path) -> None:
@@ -32,12 +31,13 @@ class Child:
         self._announced = threading.Event()
         # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then stops in order.
         self._process = subprocess.Popen(  # noqa: S603 - our own modules
-            [sys.executable, "-m", *module],
+            [sys.executable, "-m", "darkroom.local.child", *module],
             env={**_inherited(), **env},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the child that we are gone
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._copy_output, name=f"{name} output", daemon=True)
@@ -88,14 +88,14 @@ class Child:
         self._reader.join()
 
     def _copy_output(self) -> None:
-        output: IO[str] | None = self._process.stdout
-        assert output is not None  # noqa: S101 - it was opened as a pipe
-        with self._log_path.open("a") as log, output:
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they were opened as pipes
+        with self._log_path.open("a", encoding="utf-8") as log, process.stdin, process.stdout as output:
             for line in output:
                 log.write(line)
                 log.flush()
-                if not self._announced.is_set() and '"listening"' in line:
-                    self._listening = json.loads(line)
+                if not self._announced.is_set() and (announcement := _announcement(line)):
+                    self._listening = announcement
                     self._announced.set()
         self._announced.set()
 
@@ -107,6 +107,15 @@ def stop_all(children: Iterable[Child]) -> None:
         child.terminate()
     for child in children:
         child.stop()
+
+
+def _announcement(line: str) -> dict[str, Any] | None:
+    """The line's object when it says where the child listens."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and event.get("event") == "listening" else None
 
 
 def _inherited() -> dict[str, str]:

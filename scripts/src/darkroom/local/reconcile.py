@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from darkroom.local import kinds
 from darkroom_function.managed import Composed, Observed
 
-logger = logging.getLogger(__name__)
-
 Compose = Callable[[Observed], Composed[Any]]
 
 #: More passes than any composite needs: each waits for something that an earlier one created.
 _MOST_PASSES = 10
-
-#: Which of a resource's observed fields a reference stands for, where it is neither its ARN nor its id.
-_REFERRED = {"queueUrl": "url", "stage": "stageName", "stageName": "stageName"}
 
 
 class NotReady(Exception):  # noqa: N818 - it says what the composite is
@@ -40,14 +34,16 @@ class Reconciler:
         return self._observed.setdefault(composite, {})
 
     def reconcile(self, composite: str, compose: Compose) -> Composed[Any]:
-        """Apply a composite until nothing changes; raises ``NotReady`` when it is not ready by then."""
+        """Apply a composite until nothing changes; raises ``NotReady`` when it is not ready by then.
+
+        What is left out is forgotten, not deleted: the emulator's data goes with the stack.
+        """
         observed = self.observed(composite)
         for _ in range(_MOST_PASSES):
             composed = compose(observed)
             changes = [self._apply(observed, key, item.resource.manifest()) for key, item in composed.resources.items()]
             gone = observed.keys() - composed.resources.keys()
             for key in gone:
-                logger.info("%s: %s is left out", composite, key)
                 del observed[key]
             if not any(changes) and not gone:
                 break
@@ -61,8 +57,7 @@ class Reconciler:
         before = observed.get(key, {})
         try:
             spec = _resolve(manifest["spec"]["forProvider"], observed)
-        except _Unresolved as missing:
-            logger.debug("%s waits for %s", key, missing)
+        except _Unresolved:
             return False
         if before.get("resolved") == spec:
             return False
@@ -71,7 +66,6 @@ class Reconciler:
         at_provider = kinds.apply(
             kinds.Managed(
                 kind=manifest["kind"],
-                object_name=name,
                 external_name=external_name,
                 spec=spec,
                 observed=before.get("status", {}).get("atProvider", {}),
@@ -84,7 +78,7 @@ class Reconciler:
 
 
 def _resolve(value: Any, observed: dict[str, dict[str, Any]]) -> Any:
-    """A spec with each ``<field>Ref`` replaced by the field that it stands for."""
+    """A spec with each ``<field>Ref`` replaced by ``<field>``, the id of the resource that it names."""
     if isinstance(value, list):
         return [_resolve(item, observed) for item in value]
     if not isinstance(value, dict):
@@ -92,16 +86,15 @@ def _resolve(value: Any, observed: dict[str, dict[str, Any]]) -> Any:
     resolved = {}
     for field, inner in value.items():
         if field.endswith("Ref") and not field.endswith("SecretRef"):
-            target = field.removesuffix("Ref")
-            resolved[target] = _referred(target, inner["name"], observed)
+            resolved[field.removesuffix("Ref")] = _id_of(inner["name"], observed)
         else:
             resolved[field] = _resolve(inner, observed)
     return resolved
 
 
-def _referred(field: str, name: str, observed: dict[str, dict[str, Any]]) -> Any:
+def _id_of(name: str, observed: dict[str, dict[str, Any]]) -> str:
     for resource in observed.values():
         if resource["metadata"]["name"] == name:
-            attribute = _REFERRED.get(field, "arn" if field.lower().endswith("arn") else "id")
-            return resource["status"]["atProvider"][attribute]
-    raise _Unresolved(name)
+            known: str = resource["status"]["atProvider"]["id"]
+            return known
+    raise _Unresolved

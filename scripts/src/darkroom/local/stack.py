@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,15 +14,17 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
 
 from darkroom.cluster_files import ClusterFiles
 from darkroom.local import kinds
+from darkroom.local.child import STOP_SECONDS
 from darkroom.local.gateway import Gateway, UsagePlan
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
-from darkroom.local.processes import Child, stop_all
+from darkroom.local.processes import Child, ProcessFailed, stop_all
 from darkroom.local.reconcile import Reconciler
 from darkroom_contract import names
 from darkroom_contract.cluster import Images
@@ -30,10 +34,16 @@ from darkroom_function import model_runtime, prompt_api, storage
 from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
 from darkroom_function.gateway import api_key_secret
 
+logger = logging.getLogger(__name__)
+
 _HANDLER = "darkroom_api.handler.handler"
 _NAMESPACE = "runtimes"
-#: How many execution environments, which are processes, the function may have when it reserves no concurrency.
-_MOST_ENVIRONMENTS = 4
+#: How many invocations may run at once when the function reserves no concurrency: an account's, by default.
+_ACCOUNT_CONCURRENCY = 1000
+#: How often a child that ended is started again before that counts as no use.
+_MOST_RESTARTS = 3
+#: What an agent that is told to stop does after its last job: give messages back, and end.
+_AGENT_LAST_SECONDS = 5
 #: How each engine answers that it is one.
 _READY_PATHS = {Engine.SDWEBUI: "/sdapi/v1/options", Engine.COMFYUI: "/system_stats"}
 
@@ -70,7 +80,10 @@ class Stack:
         }
         #: Where each runtime's engine answers.
         self.runtime_urls: dict[str, str] = {}
+        #: The processes, by runtime. One that has a real engine is none of ours.
+        self.runtimes: dict[str, Child] = {}
         self.agents: dict[str, Child] = {}
+        self._restarts: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         try:
@@ -87,6 +100,11 @@ class Stack:
     def url(self) -> str:
         """Where the API is, with its stage."""
         return self.gateway.url
+
+    @property
+    def api_key(self) -> str:
+        """The first tenant's API key."""
+        return next(iter(self.api_keys.values()))
 
     def aws_client(self, service: str) -> Any:
         """A client of the emulator's."""
@@ -116,6 +134,7 @@ class Stack:
             "RUNTIME_URL": self.runtime_urls[runtime],
             "HEALTH_PORT": "0",
             "RECEIVE_WAIT_SECONDS": "1",  # so that a stack stops soon
+            "SHUTDOWN_BUDGET_SECONDS": str(STOP_SECONDS - _AGENT_LAST_SECONDS),
             "JOB_TIMEOUT_SECONDS": str(described.job_timeout_seconds),
             "MAX_STARTS": str(described.max_starts),
             "DYNAMIC_CHECKPOINT": str(described.dynamic_checkpoint).lower(),
@@ -123,48 +142,77 @@ class Stack:
             "TENANTS": ",".join(self.api_keys),
         }
 
+    def check(self) -> None:
+        """See to the children that ended; made to be called about once a second.
+
+        Runtimes and agents are started again, as the kubelet would. Raises ``ProcessFailed`` when that is no use, and
+        when the emulator ended: its data is gone.
+        """
+        if not self.emulator.running:
+            raise ProcessFailed(f"the AWS emulator ended, and its data is gone:\n{self.emulator.log_tail()}")
+        for name, child in self.runtimes.items():
+            if self._has_to_restart(child):
+                self.runtimes[name] = self._start_runtime(name, urlsplit(self.runtime_urls[name]).port or 0)
+        for name, child in self.agents.items():
+            if self._has_to_restart(child):
+                self.agents[name] = self._start_agent(name)
+
+    def _has_to_restart(self, child: Child) -> bool:
+        if child.running:
+            return False
+        self._restarts[child.name] += 1
+        if self._restarts[child.name] > _MOST_RESTARTS:
+            raise ProcessFailed(f"{child.name} ended again and again:\n{child.log_tail()}")
+        logger.warning("%s ended and is started again", child.name)
+        return True
+
     def _start(self) -> None:
         self._options.logs.mkdir(parents=True, exist_ok=True)
-        emulator = self._child("emulator", ["darkroom.local.emulator"])
-        runtimes = self._start_runtimes()
-        region = self.files.cluster.region
+        cluster = self.files.cluster
+        self.emulator = self._spawn("emulator", ["darkroom.local.emulator"], {"MOTO_ACCOUNT_ID": cluster.account})
+        self._cleanup.callback(self.emulator.stop)
+        self._start_runtimes()
         self.aws_environment = {
-            "AWS_ENDPOINT_URL": emulator.url(),
+            "AWS_ENDPOINT_URL": self.emulator.url(),
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
+            "AWS_REGION": cluster.region,
+            "AWS_DEFAULT_REGION": cluster.region,
         }
-        session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)  # noqa: S106
+        session = boto3.Session(
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106
+            region_name=cluster.region,
+        )
         key_secrets = {(api_key_secret(tenant), "value"): key for tenant, key in self.api_keys.items()}
-        self._aws = kinds.Aws(session, emulator.url(), key_secrets)
+        self._aws = kinds.Aws(session, self.emulator.url(), key_secrets)
         self._api = self._reconcile()
         self.gateway = self.serve_api()
-        self.runtime_urls |= {name: child.url() for name, child in runtimes.items()}
+        self.runtime_urls |= {name: child.url() for name, child in self.runtimes.items()}
         self._cleanup.callback(lambda: stop_all(self.agents.values()))
         for name in sorted(self.files.runtimes.keys() - self._options.without_agent):
-            self.agents[name] = self._spawn(f"agent-{name}", ["darkroom_agent"], self.agent_environment(name))
+            self.agents[name] = self._start_agent(name)
 
     def _spawn(self, name: str, module: list[str], env: dict[str, str]) -> Child:
         return Child(name, module, env, self._options.logs / f"{name}.log")
 
-    def _child(self, name: str, module: list[str]) -> Child:
-        child = self._spawn(name, module, {})
-        self._cleanup.callback(child.stop)
-        return child
+    def _start_agent(self, name: str) -> Child:
+        return self._spawn(f"agent-{name}", ["darkroom_agent"], self.agent_environment(name))
 
-    def _start_runtimes(self) -> dict[str, Child]:
+    def _start_runtimes(self) -> None:
         """A demo runtime for each runtime that no real engine stands behind."""
         real_engine = engine_at(self._options.runtime_url) if self._options.runtime_url else None
-        children = {}
+        self._cleanup.callback(lambda: stop_all(self.runtimes.values()))
         for name, runtime in self.files.runtimes.items():
             if runtime.engine is real_engine and self._options.runtime_url:
                 self.runtime_urls[name], real_engine = self._options.runtime_url, None
-                continue
-            arguments = ["--engine", runtime.engine, "--port", "0"]
-            arguments += ["--seconds-per-step", str(self._options.seconds_per_step)]
-            children[name] = self._child(f"runtime-{name}", ["darkroom_demo", *arguments])
-        return children
+            else:
+                self.runtimes[name] = self._start_runtime(name)
+
+    def _start_runtime(self, name: str, port: int = 0) -> Child:
+        arguments = ["--engine", self.files.runtimes[name].engine, "--port", str(port)]
+        arguments += ["--seconds-per-step", str(self._options.seconds_per_step)]
+        return self._spawn(f"runtime-{name}", ["darkroom_demo", *arguments], {})
 
     def _reconcile(self) -> dict[str, dict[str, Any]]:
         """Bring every composite into being; the API's resources as observed."""
@@ -193,7 +241,7 @@ class Stack:
             arn=self.names.api_function_arn,
             timeout=spec["timeout"],
             memory=spec["memorySize"],
-            concurrency=spec.get("reservedConcurrentExecutions", _MOST_ENVIRONMENTS),
+            concurrency=spec.get("reservedConcurrentExecutions", _ACCOUNT_CONCURRENCY),
             variables={**self.aws_environment, **spec["environment"]["variables"], **variables},
         )
         function = LambdaService(configuration, _HANDLER, self._options.logs)

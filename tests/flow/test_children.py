@@ -1,0 +1,44 @@
+"""A stack sees to its children: what can go on is started again, and what cannot is said."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from darkroom.client import Client
+from darkroom.cluster_files import load_cluster
+from darkroom.local.processes import ProcessFailed
+from darkroom.local.stack import Options, Stack
+from darkroom_contract.v1 import JobStatus, SubmitRequest
+from tests.flow.conftest import ROOT
+from tests.flow.test_guidance_clients import text_to_image
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack of its own: what happens to it, no other test would bear."""
+    with Stack(load_cluster(ROOT / "clusters" / "local"), Options(logs=tmp_path, seconds_per_step=0)) as stack:
+        yield stack
+
+
+def test_an_agent_and_a_runtime_that_end_are_started_again_but_not_for_ever(stack: Stack) -> None:
+    stack.check()
+    stack.agents["webui"].kill()
+    stack.runtimes["webui"].kill()
+    with Client(stack.url, stack.api_key) as client:
+        job = client.submit(SubmitRequest(id=uuid.uuid4().hex, runtime="webui", content=text_to_image()))
+        *_, last = client.follow(job, stack.check)
+    assert last.status is JobStatus.COMPLETED
+    for _ in range(2):
+        stack.agents["webui"].kill()
+        stack.check()
+    stack.agents["webui"].kill()
+    with pytest.raises(ProcessFailed, match="agent-webui ended again and again"):
+        stack.check()
+
+
+def test_a_stack_without_its_emulator_has_failed(stack: Stack) -> None:
+    stack.emulator.kill()
+    with pytest.raises(ProcessFailed, match="the AWS emulator ended, and its data is gone"):
+        stack.check()

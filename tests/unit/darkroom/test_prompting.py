@@ -1,0 +1,77 @@
+"""A prompt's words, picture and workflow become a request."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darkroom.prompting import PromptError, build_request
+from darkroom_contract.types import Task
+from darkroom_contract.v1 import SubmitRequest
+
+
+def build(
+    text: str = "a cat", *, image: Path | None = None, workflow: Path | None = None, seed: int | None = None
+) -> SubmitRequest:
+    return build_request("a", "runtime", text, image=image, workflow=workflow, seed=seed, steps=4)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    (tmp_path / "start.PNG").write_bytes(b"picture")
+    return tmp_path / "start.PNG"
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Path:
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "{{prompt}}, oil on canvas", "clip": ["3", 1]}},
+    }
+    (tmp_path / "workflow.json").write_text(json.dumps(graph))
+    return tmp_path / "workflow.json"
+
+
+def test_words_alone_are_text_to_image() -> None:
+    request = build()
+    assert (request.id, request.runtime, request.task) == ("a", "runtime", Task.TEXT_TO_IMAGE)
+    assert request.content == {"prompt": "a cat", "steps": 4, "width": 512, "height": 512}
+    assert build(seed=0).content["seed"] == 0
+
+
+def test_words_with_a_picture_are_image_to_image(image: Path) -> None:
+    request = build(image=image)
+    assert request.task is Task.IMAGE_TO_IMAGE
+    assert request.content["init_images"] == [base64.b64encode(b"picture").decode()]
+
+
+def test_a_workflow_gets_the_words_and_the_picture_in_their_places(workflow: Path, image: Path) -> None:
+    request = build('"quoted" {}', workflow=workflow, image=image)
+    assert request.task is Task.PIPELINE
+    nodes: dict[str, Any] = request.content
+    assert nodes["2"]["inputs"]["text"] == '"quoted" {}, oil on canvas'
+    assert nodes["2"]["inputs"]["clip"] == ["3", 1]
+    assert nodes["1"]["inputs"]["image"] == "data:image/png;base64," + base64.b64encode(b"picture").decode()
+    without: dict[str, Any] = build(workflow=workflow).content
+    assert without["1"]["inputs"]["image"] == "example.png"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "workflow.json: "),
+        ('{"nodes": []}', "not a workflow in API format"),
+        ('{"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}', r"no text {{prompt}}"),
+    ],
+)
+def test_a_workflow_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "workflow.json").write_text(content)
+    with pytest.raises(PromptError, match=said):
+        build(workflow=tmp_path / "workflow.json")
+
+
+def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=f"{tmp_path}: "):
+        build(image=tmp_path)
