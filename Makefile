@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 MEMBERS := contract agent api_lambda crossplane/function demo scripts
 PROMPT ?= a lighthouse on a cliff at dusk
+# By the environment and unexpanded, so that no character of it means anything to make or to the shell.
+override export PROMPT := $(value PROMPT)
 
 .PHONY: setup demo local test lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
@@ -25,7 +27,7 @@ $(BIN)/uv: requirements/uv.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/darkroom demo "$(PROMPT)"
+	$(BIN)/darkroom demo "$$PROMPT"
 
 local: setup
 	$(BIN)/darkroom local

@@ -80,6 +80,18 @@ def test_what_the_user_can_mend_is_said_in_a_sentence(
     assert not pictures(tmp_path)
 
 
+def test_words_that_mean_something_to_the_terminal_are_words(tmp_path: Path, stack: Stack) -> None:
+    run = darkroom(tmp_path, "prompt", "no[/red]where", "a [/bold] word", stack=stack)
+    assert (run.returncode, "Traceback" in run.stdout + run.stderr) == (1, False)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_job_is_sent(tmp_path: Path, stack: Stack) -> None:
+    (tmp_path / "pictures").write_text("a file")
+    run = darkroom(tmp_path, "prompt", "webui", "a", stack=stack)
+    assert (run.returncode, "pictures: File exists" in run.stdout) == (1, True)
+    assert "job " not in run.stdout
+
+
 def test_without_a_deployment_it_says_how_to_start_one(tmp_path: Path) -> None:
     run = darkroom(tmp_path, "prompt", "webui", "a")
     assert run.returncode == 2
@@ -118,6 +130,9 @@ def test_local_serves_until_it_is_interrupted_and_leaves_nothing_behind(tmp_path
         assert len(pictures(tmp_path)) == 1
         assert len(httpx.get(f"{real_comfyui}/history").json()) == 1
         assert (tmp_path / ".demo" / "endpoint.json").stat().st_mode & 0o077 == 0
+        second = darkroom(tmp_path, "local", "--cluster", str(LOCAL_CLUSTER))
+        assert (second.returncode, "runs in this folder already" in second.stdout) == (1, True)
+        assert (tmp_path / ".demo" / "endpoint.json").exists()
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 5  # emulator, a demo runtime, two agents, the function
         process.send_signal(signal.SIGINT)

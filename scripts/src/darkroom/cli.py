@@ -1,7 +1,10 @@
 """The ``darkroom`` command."""
 
+import fcntl
 import json
 import logging
+import os
+import shutil
 import signal
 import sys
 import time
@@ -9,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import httpx
 import typer
@@ -23,21 +26,21 @@ from darkroom.cluster_files import ClusterFileError, ClusterFiles, load_cluster
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
-from darkroom.prompting import PromptError, build_request, save_pictures, show_progress
+from darkroom.prompting import UsageError, build_request, save_pictures, show_progress
 from darkroom_contract.records import Notification
 from darkroom_contract.types import Engine
 from darkroom_contract.v1 import JobStatus, JobView
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
-console = Console()
+console = Console(highlight=False, soft_wrap=True)
 
 _LOCAL_CLUSTER = Path("clusters/local")
 _LOGS = Path(".demo/logs")
-#: Where a local stack that runs says how to reach it.
+#: Where ``darkroom local`` says how to reach it, and which it locks: one runs in a folder.
 _LOCAL_ENDPOINT = Path(".demo/endpoint.json")
 _PICTURES = Path("pictures")
 
-ClusterFolder = Annotated[Path, typer.Option(help="The cluster's folder.", exists=True, file_okay=False)]
+ClusterFolder = Annotated[Path, typer.Option(help="The cluster's folder.")]
 RuntimeUrl = Annotated[
     str | None, typer.Option(envvar="RUNTIME_URL", help="A real web UI or ComfyUI to stand behind a runtime.")
 ]
@@ -54,7 +57,7 @@ def prompt(
         typer.Option(help="A ComfyUI workflow in API format with {{prompt}} in it.", exists=True, dir_okay=False),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same picture again.", min=0)] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, max=150)] = 20,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.", min=1, max=150)] = None,
     out: Out = _PICTURES,
     url: Annotated[str | None, typer.Option(envvar="DARKROOM_URL", help="The API, with its stage.")] = None,
     api_key: Annotated[
@@ -65,15 +68,23 @@ def prompt(
     url, api_key = _endpoint(url, api_key)
     with _clear_errors(), Client(url, api_key) as client:
         request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
+        out.mkdir(parents=True, exist_ok=True)
         with console.status(f"sending to {url}"):
             job = client.submit(request)
+        console.print(f"job {job.id}")
         _show_result(client, show_progress(console, client, job), out)
 
 
 @app.command()
 def local(cluster: ClusterFolder = _LOCAL_CLUSTER, runtime_url: RuntimeUrl = None) -> None:
     """Run the whole flow on this computer until Ctrl-C. AWS is an emulator."""
-    with _clear_errors(), _stack(load_cluster(cluster), runtime_url) as stack:
+    with (
+        _clear_errors(),
+        _reserved_endpoint() as endpoint,
+        _stack(load_cluster(cluster), "local", runtime_url) as stack,
+    ):
+        json.dump({"url": stack.url, "apiKey": stack.api_key}, endpoint)
+        endpoint.flush()
         _describe(stack)
         with suppress(KeyboardInterrupt):
             while True:
@@ -93,13 +104,15 @@ def demo(
         files = load_cluster(cluster)
         runtime = _web_ui(files)
         if runtime is None:
-            raise PromptError(f"{cluster}/runtimes has no runtime with engine: sdwebui, which the demo's prompt is for")
-        with _stack(files, runtime_url) as stack, Client(stack.url, stack.api_key) as client:
+            raise UsageError(f"{cluster}/runtimes has no runtime with engine: sdwebui, which the demo's prompt is for")
+        out.mkdir(parents=True, exist_ok=True)
+        with _stack(files, "demo", runtime_url) as stack, Client(stack.url, stack.api_key) as client:
             console.print(f"[bold]POST {stack.url}/v1/jobs[/bold]  runtime={runtime}  prompt={escape(repr(text))}")
-            request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, seed=None, steps=20)
+            request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, seed=None, steps=None)
             job = show_progress(console, client, client.submit(request), stack.check)
             notification = _await_notification(stack, job.id)
-            console.print("notification", notification.model_dump(mode="json", exclude_none=True))
+            console.print("notification")
+            console.print_json(notification.to_json())
             _show_result(client, job, out)
 
 
@@ -131,24 +144,39 @@ def _web_ui(files: ClusterFiles) -> str | None:
 
 
 @contextmanager
-def _stack(files: ClusterFiles, runtime_url: str | None) -> Iterator[Stack]:
-    """A local stack, started with a word on what happens; while it runs, ``darkroom prompt`` finds it."""
+def _stack(files: ClusterFiles, name: str, runtime_url: str | None) -> Iterator[Stack]:
+    """A local stack with fresh logs in a folder of its name, started with a word on what happens."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-    _LOGS.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=_LOGS / "stack.log", format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs = _LOGS / name
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    logging.basicConfig(filename=logs / "stack.log", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("darkroom").setLevel(logging.INFO)
     starting = console.status("starting the emulator, the runtimes and the API")
-    with starting, Stack(files, Options(logs=_LOGS, runtime_url=runtime_url)) as stack:
+    with starting, Stack(files, Options(logs=logs, runtime_url=runtime_url)) as stack:
         starting.stop()
         try:
-            _LOCAL_ENDPOINT.touch(mode=0o600)
-            _LOCAL_ENDPOINT.write_text(json.dumps({"url": stack.url, "apiKey": stack.api_key}))
             yield stack
         finally:
-            _LOCAL_ENDPOINT.unlink(missing_ok=True)
             console.print("stopping")
+
+
+@contextmanager
+def _reserved_endpoint() -> Iterator[TextIO]:
+    """The file in which ``darkroom prompt`` finds the local stack: this process's alone, and gone at the end."""
+    _LOCAL_ENDPOINT.parent.mkdir(exist_ok=True)
+    with os.fdopen(os.open(_LOCAL_ENDPOINT, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError("a local stack runs in this folder already") from None
+        file.truncate()
+        try:
+            yield file
+        finally:
+            _LOCAL_ENDPOINT.unlink(missing_ok=True)
 
 
 def _endpoint(url: str | None, api_key: str | None) -> tuple[str, str]:
@@ -161,7 +189,7 @@ def _endpoint(url: str | None, api_key: str | None) -> tuple[str, str]:
         raise typer.Exit(2)
     try:
         endpoint = json.loads(_LOCAL_ENDPOINT.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):  # there is none, or it starts
         console.print(
             "[red]no local stack runs in this folder[/red]: start one with [bold]make local[/bold], "
             "or set DARKROOM_URL and DARKROOM_API_KEY"
@@ -177,7 +205,7 @@ def _describe(stack: Stack) -> None:
     console.print(table)
     console.print(f"API       {stack.url}  (header x-api-key)")
     console.print(f"AWS       {stack.aws_environment['AWS_ENDPOINT_URL']}")
-    console.print(f"logs      {_LOGS}/")
+    console.print(f"logs      {_LOGS}/local/")
     if web_ui := _web_ui(stack.files):
         console.print(f'try       .venv/bin/darkroom prompt {web_ui} "a lighthouse on a cliff at dusk"')
     console.print("Ctrl-C stops it.")
@@ -190,13 +218,15 @@ def _clear_errors() -> Iterator[None]:
         yield
     except RequestRefused as error:
         console.print(f"[red]refused ({error.status}, {error.error.code})[/red] {escape(str(error))}")
-    except (ClusterFileError, EngineNotFound, NotReady, ProcessFailed, PromptError) as error:
+    except (ClusterFileError, EngineNotFound, NotReady, ProcessFailed, UsageError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         console.print(f"[red]{escape('; '.join(problems))}[/red]")
     except httpx.HTTPError as error:
         console.print(f"[red]cannot reach the API[/red]: {escape(str(error))}")
+    except OSError as error:
+        console.print(f"[red]{escape(f'{error.filename}: {error.strerror}')}[/red]")
     else:
         return
     raise typer.Exit(1)

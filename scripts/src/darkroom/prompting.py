@@ -19,23 +19,29 @@ from darkroom_contract.v1 import JobView, SubmitRequest
 PLACEHOLDER = "{{prompt}}"
 
 
-class PromptError(Exception):
-    """A file of the command line cannot be used; the message says why."""
+class UsageError(Exception):
+    """What the command line asks for cannot be done; the message says why."""
 
 
 def build_request(
-    job_id: str, runtime: str, text: str, *, image: Path | None, workflow: Path | None, seed: int | None, steps: int
+    job_id: str,
+    runtime: str,
+    text: str,
+    *,
+    image: Path | None,
+    workflow: Path | None,
+    seed: int | None,
+    steps: int | None,
 ) -> SubmitRequest:
-    """The request for a prompt; raises ``PromptError``.
+    """The request for a prompt; raises ``UsageError``.
 
     Without a workflow it is a web UI's text-to-image, or image-to-image when there is an image.
     """
+    settings = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
     if workflow is not None:
-        graph = _fill_in(_load_workflow(workflow), text, image)
+        graph = _fill_in(_load_workflow(workflow), text, image, settings)
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, content=graph)
-    content: dict[str, Any] = {"prompt": text, "steps": steps, "width": 512, "height": 512}
-    if seed is not None:
-        content["seed"] = seed
+    content: dict[str, Any] = {"prompt": text, "steps": 20, "width": 512, "height": 512, **settings}
     if image is None:
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.TEXT_TO_IMAGE, content=content)
     content["init_images"] = [_base64(image)]
@@ -58,7 +64,6 @@ def show_progress(
 
 def save_pictures(client: Client, job: JobView, folder: Path) -> Iterator[Path]:
     """Save a job's pictures in the folder under their own names."""
-    folder.mkdir(parents=True, exist_ok=True)
     for image in job.images:
         path = folder / image.location.rpartition("/")[2]
         path.write_bytes(client.download(image))
@@ -69,27 +74,31 @@ def _load_workflow(path: Path) -> dict[str, Any]:
     try:
         graph = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise PromptError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
     if not is_workflow(graph):
-        raise PromptError(f"{path}: not a workflow in API format; export it by ComfyUI's menu Export (API)")
+        raise UsageError(f"{path}: not a workflow in API format; export it by ComfyUI's menu Export (API)")
     workflow: dict[str, Any] = graph
     return workflow
 
 
-def _fill_in(graph: dict[str, Any], text: str, image: Path | None) -> dict[str, Any]:
-    """The workflow with the prompt's text and the image in their places."""
+def _fill_in(graph: dict[str, Any], text: str, image: Path | None, settings: dict[str, int]) -> dict[str, Any]:
+    """The workflow with the prompt's text, the image and the settings in their places."""
     filled = copy.deepcopy(graph)
-    places = 0
+    missing = {PLACEHOLDER, *settings, *(["LoadImage"] if image else [])}
     for node in filled.values():
         inputs = node.get("inputs", {})
         for name, value in inputs.items():
             if isinstance(value, str) and PLACEHOLDER in value:
                 inputs[name] = value.replace(PLACEHOLDER, text)
-                places += 1
+                missing.discard(PLACEHOLDER)
+        for name in settings.keys() & inputs.keys():
+            inputs[name] = settings[name]
+            missing.discard(name)
         if node["class_type"] == "LoadImage" and image is not None:
             inputs["image"] = f"data:image/{image.suffix.lstrip('.').lower()};base64,{_base64(image)}"
-    if not places:
-        raise PromptError(f"the workflow has no text {PLACEHOLDER}, where the prompt would go")
+            missing.discard("LoadImage")
+    if missing:
+        raise UsageError(f"the workflow has no place for what is given: no {', '.join(sorted(missing))}")
     return filled
 
 
@@ -97,4 +106,4 @@ def _base64(path: Path) -> str:
     try:
         return base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        raise PromptError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{path}: {error.strerror}") from None

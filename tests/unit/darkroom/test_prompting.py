@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-from darkroom.prompting import PromptError, build_request
+from darkroom.prompting import UsageError, build_request
 from darkroom_contract.types import Task
 from darkroom_contract.v1 import SubmitRequest
 
 
 def build(
-    text: str = "a cat", *, image: Path | None = None, workflow: Path | None = None, seed: int | None = None
+    text: str = "a cat",
+    *,
+    image: Path | None = None,
+    workflow: Path | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
 ) -> SubmitRequest:
-    return build_request("a", "runtime", text, image=image, workflow=workflow, seed=seed, steps=4)
+    return build_request("a", "runtime", text, image=image, workflow=workflow, seed=seed, steps=steps)
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def workflow(tmp_path: Path) -> Path:
 def test_words_alone_are_text_to_image() -> None:
     request = build()
     assert (request.id, request.runtime, request.task) == ("a", "runtime", Task.TEXT_TO_IMAGE)
-    assert request.content == {"prompt": "a cat", "steps": 4, "width": 512, "height": 512}
+    assert request.content == {"prompt": "a cat", "steps": 20, "width": 512, "height": 512}
     assert build(seed=0).content["seed"] == 0
 
 
@@ -63,15 +68,30 @@ def test_a_workflow_gets_the_words_and_the_picture_in_their_places(workflow: Pat
     [
         ("{", "workflow.json: "),
         ('{"nodes": []}', "not a workflow in API format"),
-        ('{"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}', r"no text {{prompt}}"),
+        ('{"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}', r"no place for what is given: no \{\{prompt\}\}"),
     ],
 )
 def test_a_workflow_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "workflow.json").write_text(content)
-    with pytest.raises(PromptError, match=said):
+    with pytest.raises(UsageError, match=said):
         build(workflow=tmp_path / "workflow.json")
 
 
+def test_a_workflow_takes_the_seed_and_the_steps_where_it_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "workflow.json"
+    inputs = {"seed": 1, "steps": 20, "text": "{{prompt}}"}
+    path.write_text(json.dumps({"1": {"class_type": "KSampler", "inputs": inputs}}))
+    content: dict[str, Any] = build(workflow=path, seed=7, steps=4).content
+    assert content["1"]["inputs"] == {"seed": 7, "steps": 4, "text": "a cat"}
+
+
+def test_what_a_workflow_has_no_place_for_is_refused(tmp_path: Path, image: Path) -> None:
+    path = tmp_path / "workflow.json"
+    path.write_text('{"1": {"class_type": "Text", "inputs": {"text": "{{prompt}}"}}}')
+    with pytest.raises(UsageError, match="no LoadImage, seed, steps"):
+        build(workflow=path, image=image, seed=7, steps=4)
+
+
 def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match=f"{tmp_path}: "):
+    with pytest.raises(UsageError, match=f"{tmp_path}: "):
         build(image=tmp_path)
