@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import getLogger
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -26,7 +27,10 @@ log = getLogger(__name__)
 AWS_ERRORS = (BotoCoreError, ClientError)
 
 _PATIENCE_SECONDS = 300
-_LONGEST_PAUSE_SECONDS = 15
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+#: Codes that come with 400, and yet say nothing against the request: throttling, timeouts, credentials, keys.
+_PASSING = re.compile("Thrott|Timeout|Expired|Token|AccessDenied|LimitExceeded|IncompleteBody|KMS")
 _Answer = TypeVar("_Answer")
 
 
@@ -39,10 +43,10 @@ class Clients:
     s3: S3Client
 
     @classmethod
-    def create(cls) -> Self:
-        """Clients as the AWS SDK's own environment has it."""
-        # A receive waits up to 20 seconds; a heartbeat should not hang much longer.
-        config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+    def create(cls, *, read_seconds: float = 30, attempts: int = 3) -> Self:
+        """Clients as the AWS SDK's own environment has it. A receive alone may take 20 seconds."""
+        retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+        config = Config(connect_timeout=5, read_timeout=read_seconds, retries=retries)
         session = boto3.Session()
         return cls(
             sqs=session.client("sqs", config=config),
@@ -50,10 +54,27 @@ class Clients:
             s3=session.client("s3", config=config),
         )
 
+    @classmethod
+    def create_brief(cls) -> Self:
+        """Clients for heartbeats: they give up long before a lease or a visibility timeout is over."""
+        return cls.create(read_seconds=5, attempts=2)
+
 
 def status_of(error: BotoCoreError | ClientError) -> int | None:
     """The HTTP status that AWS answered with; None when there was no answer."""
     return error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else None
+
+
+def _is_refusal(error: BotoCoreError | ClientError) -> bool:
+    """Whether AWS will never take the call: it calls the request itself wrong.
+
+    What is missing or forbidden (403, 404) may be an outage, or set up a little late.
+    """
+    return (
+        isinstance(error, ClientError)
+        and status_of(error) in (400, 413)
+        and not _PASSING.search(error.response["Error"]["Code"])
+    )
 
 
 @dataclass(frozen=True)
@@ -64,12 +85,12 @@ class Patience:
     is_held: Callable[[], bool]
 
     def __call__(self, call: Callable[[], _Answer]) -> _Answer:
-        """Make a call until it succeeds; raises ``AwsUnavailableError`` when that takes too long.
+        """Make a call until it succeeds; raises ``AwsUnavailableError`` when that takes too long, or never will.
 
         A conditional write that finds its object there (412) is an answer, not a trouble: the error is raised as it is.
         """
         give_up = time.monotonic() + _PATIENCE_SECONDS
-        pause = 0.5
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             self.lifecycle.beat()
             try:
@@ -78,7 +99,11 @@ class Patience:
                 if status_of(error) == 412:
                     raise
                 log.warning("AWS call failed", extra={"reason": str(error)})
-                if time.monotonic() >= give_up or not self.is_held() or self.lifecycle.is_out_of_time:
+                if _is_refusal(error) or time.monotonic() >= give_up or not self._may_wait:
                     raise AwsUnavailableError("AWS did not take the job's result") from error
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    @property
+    def _may_wait(self) -> bool:
+        return self.is_held() and not self.lifecycle.is_out_of_time

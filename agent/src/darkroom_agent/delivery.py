@@ -19,7 +19,7 @@ from darkroom_agent.aws import AWS_ERRORS, Clients, Patience, status_of
 from darkroom_agent.media import media_type
 from darkroom_agent.settings import Settings
 from darkroom_contract import names
-from darkroom_contract.job import Job
+from darkroom_contract.job import Job, JobReference
 from darkroom_contract.records import Notification, ResultRecord
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Delivery:
         )
         return Saved(tuple(images), output)
 
-    def notify(self, job: Job, result: ResultRecord, patience: Patience) -> None:
+    def notify(self, job: JobReference, result: ResultRecord, patience: Patience) -> None:
         """Tell the result topic what came of a job."""
         patience(lambda: self._publish(Notification.of(job, result)))
 

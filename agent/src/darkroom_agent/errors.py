@@ -1,7 +1,7 @@
 """What can go wrong with a job, and what that means for it.
 
 AgentError
-├── HandedBackError             the agent stops: the message goes back at once, and the start does not count
+├── HandedBackError             the agent stops or lost its hold: the message goes back, and the start counts not
 └── JobFailedError
     ├── PermanentError          no retry would help: the job is answered as failed
     │   ├── InvalidTaskError
@@ -11,8 +11,8 @@ AgentError
     │   ├── WorkflowFailedError     a node of the workflow raised
     │   └── NoPicturesError
     └── TransientError          the message goes back, until the job's starts are used up
-        ├── InputUnavailableError   an input's server does not answer now
-        ├── EngineFailedError       the engine's own trouble, out of memory included
+        ├── InputUnavailableError   an input's server does not answer now: the start does not count
+        ├── EngineFailedError       the engine's own trouble, or its machine's; out of memory included
         ├── EngineUnavailableError  the engine did not get the job: the start does not count
         ├── EngineLostError         the engine went away with the job
         ├── TimedOutError
@@ -32,7 +32,7 @@ class AgentError(Exception):
 
 
 class HandedBackError(AgentError):
-    """The agent stops, and the job cannot be finished in time."""
+    """The agent stops before the job can be finished, or the job is no longer its own."""
 
 
 class JobFailedError(AgentError):
@@ -43,6 +43,8 @@ class JobFailedError(AgentError):
     retryable: ClassVar[bool]
     #: Whether the try counts as one of the job's starts.
     counts: ClassVar[bool] = True
+    #: How much longer than usual the pauses between the tries are.
+    patience: ClassVar[int] = 1
 
     def __init__(
         self, message: str, *, node: str | None = None, field: str | None = None, reason: JsonValue = None
@@ -111,13 +113,15 @@ class NoPicturesError(PermanentError):
 
 
 class InputUnavailableError(TransientError):
-    """The server of an input does not answer, or not now."""
+    """The server of an input does not answer, or not now. No GPU was used, and only time helps."""
 
     code = JobErrorCode.INPUT_UNAVAILABLE
+    counts = False
+    patience = 5
 
 
 class EngineFailedError(TransientError):
-    """The engine failed for a reason of its own, lack of memory included."""
+    """The engine failed for a reason of its own or of its machine, lack of memory included."""
 
     code = JobErrorCode.ENGINE_FAILED
 

@@ -5,6 +5,7 @@ resolves to another address the next time (DNS rebinding) gains nothing. The cer
 """
 
 import ipaddress
+import math
 import socket
 import ssl
 import time
@@ -16,7 +17,7 @@ import httpcore
 import httpx
 
 from darkroom_agent.errors import InputMissingError, InputRefusedError, InputUnavailableError
-from darkroom_contract import inputs
+from darkroom_contract import urls
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_REDIRECTS = 3
@@ -30,6 +31,8 @@ _PASSING = frozenset({408, 425, 429})
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Resolve: TypeAlias = Callable[[str, int], Sequence[Address]]
+#: How many seconds are left; raises what is to end the work at once.
+SecondsLeft: TypeAlias = Callable[[], float]
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -45,23 +48,31 @@ class Fetcher:
         self,
         *,
         resolve: Resolve = resolve,
-        is_allowed: Callable[[Address], bool] = inputs.is_public,
+        is_allowed: Callable[[Address], bool] = urls.is_public,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._resolve = resolve
         self._is_allowed = is_allowed
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
 
-    def fetch(self, url: str) -> bytes:
-        """What is at a URL, up to ``MAX_BYTES``.
+    def fetch(self, url: str, seconds_left: SecondsLeft = lambda: math.inf) -> bytes:
+        """What is at a URL, up to ``MAX_BYTES``, in no more than ``TOTAL_SECONDS`` and no more than are left.
 
-        Raises ``InputRefusedError``, ``InputMissingError`` or ``InputUnavailableError``.
+        Raises ``InputRefusedError``, ``InputMissingError`` or ``InputUnavailableError``, and what ``seconds_left``
+        raises, which is asked before every step.
         """
         deadline = time.monotonic() + TOTAL_SECONDS
+
+        def step() -> float:
+            left = min(seconds_left(), deadline - time.monotonic())
+            if left <= 0:
+                raise httpcore.ReadTimeout("the time for the input is used up")
+            return min(left, _STEP_SECONDS)
+
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 target = _checked(url)
-                with self._pool(deadline) as pool, pool.stream("GET", _wire(target), headers=_HEADERS) as response:
+                with self._pool(step) as pool, pool.stream("GET", _wire(target), headers=_HEADERS) as response:
                     if response.status not in _REDIRECTS:
                         _check_status(response.status)
                         return _read(response)
@@ -76,8 +87,8 @@ class Fetcher:
             raise InputUnavailableError("the connection to the input's host failed") from error
         raise InputRefusedError(f"the URL redirects more than {MAX_REDIRECTS} times")
 
-    def _pool(self, deadline: float) -> httpcore.ConnectionPool:
-        backend = _CheckedBackend(self._resolve, self._is_allowed, deadline)
+    def _pool(self, step: SecondsLeft) -> httpcore.ConnectionPool:
+        backend = _CheckedBackend(self._resolve, self._is_allowed, step)
         return httpcore.ConnectionPool(ssl_context=self._ssl_context, network_backend=backend)
 
 
@@ -86,7 +97,7 @@ _HEADERS = [(b"User-Agent", b"darkroom"), (b"Accept", b"image/*"), (b"Accept-Enc
 
 def _checked(url: str) -> httpx.URL:
     try:
-        inputs.check_url(url)
+        urls.check_url(url)
     except ValueError as error:
         raise InputRefusedError(str(error)) from None
     target = httpx.URL(url)
@@ -120,31 +131,29 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 
 
 class _CheckedBackend(httpcore.SyncBackend):
-    """Connects to checked addresses only, and ends with the deadline."""
+    """Connects to checked addresses only; ``step`` says how long each step may take."""
 
-    def __init__(self, resolve: Resolve, is_allowed: Callable[[Address], bool], deadline: float) -> None:
+    def __init__(self, resolve: Resolve, is_allowed: Callable[[Address], bool], step: SecondsLeft) -> None:
         self._resolve = resolve
         self._is_allowed = is_allowed
-        self._deadline = deadline
+        self._step = step
 
     def connect_tcp(
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline says
+        timeout: float | None = None,  # noqa: ARG002 - ``step`` says
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failed: httpcore.ConnectError | httpcore.ConnectTimeout = httpcore.ConnectError("no address")
         for address in self._addresses(host, port):
             try:
-                stream = super().connect_tcp(
-                    str(address), port, _seconds(self._deadline), local_address, socket_options
-                )
+                stream = super().connect_tcp(str(address), port, self._step(), local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
             else:
-                return _TimedStream(stream, self._deadline)
+                return _TimedStream(stream, self._step)
         raise failed
 
     def _addresses(self, host: str, port: int) -> Sequence[Address]:
@@ -154,23 +163,25 @@ class _CheckedBackend(httpcore.SyncBackend):
             if error.errno == socket.EAI_AGAIN:
                 raise InputUnavailableError("the name of the input's host cannot be resolved now") from error
             raise InputMissingError("the input's host does not exist") from error
+        except ValueError as error:  # an empty label, or one of more than 63 characters
+            raise InputRefusedError("the URL's host is no name that could exist") from error
         if not all(self._is_allowed(address) for address in addresses):
             raise InputRefusedError("the URL's host has a private, loopback, link-local or reserved address")
         return addresses
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every step ends with the deadline, however slowly the other side drips."""
+    """A stream whose every step takes no longer than it may, however slowly the other side drips."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, step: SecondsLeft) -> None:
         self._stream = stream
-        self._deadline = deadline
+        self._step = step
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline says
-        return self._stream.read(max_bytes, _seconds(self._deadline))
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - ``step`` says
+        return self._stream.read(max_bytes, self._step())
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - the deadline says
-        self._stream.write(buffer, _seconds(self._deadline))
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - ``step`` says
+        self._stream.write(buffer, self._step())
 
     def close(self) -> None:
         self._stream.close()
@@ -179,18 +190,9 @@ class _TimedStream(httpcore.NetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline says
+        timeout: float | None = None,  # noqa: ARG002 - ``step`` says
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, _seconds(self._deadline))
-        return _TimedStream(stream, self._deadline)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, self._step()), self._step)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
-
-
-def _seconds(deadline: float) -> float:
-    """How long the next step may take; raises ``httpcore.ReadTimeout`` after the deadline."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time for the input is used up")
-    return min(left, _STEP_SECONDS)

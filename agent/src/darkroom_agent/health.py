@@ -1,4 +1,4 @@
-"""The agent's health over HTTP, for probes: ``GET /livez`` and ``GET /readyz``."""
+"""The health of the agent and its engine over HTTP, for probes."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,8 @@ from logging import getLogger
 from typing import Protocol
 
 from darkroom_contract.errors import JobError
-from darkroom_contract.job import Job
+from darkroom_contract.job import Job, JobReference
+from darkroom_contract.message import NotAMessage, Received
 from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
@@ -40,6 +41,10 @@ class Claim(Protocol):
     def last_error(self) -> JobError | None:
         """Why the start before this one did not finish it."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another agent has taken the job over."""
+
     def renew(self, progress: float) -> None:
         """Say that the job still runs."""
 
@@ -51,14 +56,33 @@ class Claim(Protocol):
 
 
 class Records(Protocol):
-    """Gives out claims."""
+    """Says what jobs are, and gives out claims."""
+
+    def job(self, received: Received) -> Job:
+        """The job that a message means; raises ``NotAMessage``."""
+
+    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord | None:
+        """Record the failure of a job whose message is not understood; None when that is not to be told."""
 
     def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:
         """Take hold of a job; its result when it is finished; who holds it when another agent does."""
 
 
 class NoRecords:
-    """Without a bucket for jobs: a job was begun as often as its message was received."""
+    """Without a bucket for jobs: a message is what it says, and its job was begun as often as it was received."""
+
+    def job(self, received: Received) -> Job:
+        """The job that the message carries."""
+        job = received.message.to_job(received.message_id)
+        if job is None:
+            raise NotAMessage(
+                "content is in request.json, and the agent has no bucket for jobs", received.message.reference
+            )
+        return job
+
+    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord:  # noqa: ARG002 - as the protocol has it
+        """Take the message's word for it."""
+        return result
 
     def claim(self, job: Job, receive_count: int) -> Claim:  # noqa: ARG002 - as the protocol has it
         """Take hold of a job."""
@@ -70,6 +94,7 @@ class _UnrecordedClaim:
     starts: int
     started_at: datetime
     last_error: JobError | None = None
+    is_lost: bool = False
 
     def renew(self, progress: float) -> None:
         pass
@@ -88,31 +113,47 @@ class StoredRecords:
         self._store = store
         self._holder = holder
         self._lease = timedelta(seconds=lease_seconds)
+        self._direct = NoRecords()
+
+    def job(self, received: Received) -> Job:
+        """The job as the API recorded it: whoever may publish to the topic may say anything of a job of the API's."""
+        own = received.message.metadata.darkroom
+        if own is None:
+            return self._direct.job(received)
+        request = self._store.request(own.tenant, own.job_id)
+        if request is None:
+            raise NotAMessage("the job's request.json does not exist")
+        if request.nonce != own.nonce:
+            raise NotAMessage("the nonce is not that of the job's request.json")
+        return request.job
+
+    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord | None:
+        """Record the failure, if the API knows the job and nobody has begun it: the message may be anybody's."""
+        if self._store.request(job.tenant, job.job_id) is None or self._store.state(job.tenant, job.job_id):
+            return None
+        return self._store.create_result(job.tenant, job.job_id, result)
 
     def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:  # noqa: ARG002
         """Take hold of a job: one call in the ordinary case, that of a job nobody has begun."""
-        fresh = self._state(starts=1, last_error=None)
         try:
-            return self._stored(job, fresh, None)
+            return self._hold(job, self._state(starts=1, last_error=None), None)
         except StateConflict:
             pass
         if result := self._store.result(job.tenant, job.job_id):
             return result
-        return self._take_over(job, fresh)
+        return self._take_over(job)
 
-    def _take_over(self, job: Job, fresh: StateRecord) -> Claim | HeldElsewhere:
+    def _take_over(self, job: Job) -> Claim | HeldElsewhere:
         """Take hold of a job that was begun, unless its lease lasts."""
         found = self._store.state(job.tenant, job.job_id)
         if found is None:
             return HeldElsewhere(0)
         state, etag = found
-        if _same_hold(state, fresh):
-            return self._claim(job, state, etag)  # the SDK repeated a write that had succeeded
         left = (state.lease_until - utcnow()).total_seconds()
         if left > 0:
             return HeldElsewhere(left)
         try:
-            return self._stored(job, self._state(starts=state.starts + 1, last_error=state.last_error), etag)
+            return self._hold(job, self._state(starts=state.starts + 1, last_error=state.last_error), etag)
         except StateConflict:
             return HeldElsewhere(0)
 
@@ -127,10 +168,15 @@ class StoredRecords:
             last_error=last_error,
         )
 
-    def _stored(self, job: Job, state: StateRecord, etag: str | None) -> Claim:
-        return self._claim(job, state, self._store.put_state(job.tenant, job.job_id, state, etag))
-
-    def _claim(self, job: Job, state: StateRecord, etag: str) -> Claim:
+    def _hold(self, job: Job, state: StateRecord, etag: str | None) -> Claim:
+        """Write the state of a new hold; raises ``StateConflict`` when another was first."""
+        try:
+            etag = self._store.put_state(job.tenant, job.job_id, state, etag)
+        except StateConflict:
+            found = self._store.state(job.tenant, job.job_id)
+            if found is None or not _same_hold(found[0], state):
+                raise
+            etag = found[1]  # the SDK repeated a write that had succeeded
         return _StoredClaim(self._store, job, state, etag, self._lease)
 
 
@@ -143,7 +189,7 @@ class _StoredClaim:
         self._state = state
         self._etag = etag
         self._lease = lease
-        self._is_lost = False
+        self.is_lost = False
 
     @property
     def starts(self) -> int:
@@ -174,24 +220,24 @@ class _StoredClaim:
         return self._store.create_result(self._job.tenant, self._job.job_id, result)
 
     def _change(self, update: dict[str, object]) -> None:
-        if self._is_lost:
+        if self.is_lost:
             return
         changed = self._state.model_copy(update=update)
         try:
-            self._etag = self._store.put_state(self._job.tenant, self._job.job_id, changed, self._etag)
+            self._put(changed)
         except StateConflict:
-            self._look_again()
-        else:
-            self._state = changed
+            # An earlier write of this claim's may have succeeded without an answer.
+            found = self._store.state(self._job.tenant, self._job.job_id)
+            if found is None or not _same_hold(found[0], self._state):
+                self.is_lost = True
+                log.warning("lease lost", extra={"job_id": self._job.job_id, "tenant": self._job.tenant})
+                return
+            self._etag = found[1]
+            self._put(changed)
 
-    def _look_again(self) -> None:
-        """After a conflict: an earlier write of this claim's may have succeeded without an answer."""
-        found = self._store.state(self._job.tenant, self._job.job_id)
-        if found and _same_hold(found[0], self._state):
-            self._state, self._etag = found
-            return
-        self._is_lost = True
-        log.warning("lease lost", extra={"job_id": self._job.job_id, "tenant": self._job.tenant})
+    def _put(self, state: StateRecord) -> None:
+        self._etag = self._store.put_state(self._job.tenant, self._job.job_id, state, self._etag)
+        self._state = state
 
 
 def _same_hold(one: StateRecord, other: StateRecord) -> bool:

@@ -27,8 +27,12 @@ class Settings(Environment):
     shutdown_budget_seconds: Annotated[float, Field(ge=0)] = 100
     job_timeout_seconds: Annotated[float, Field(gt=0, le=14400)] = 900
     max_starts: Annotated[int, Field(ge=1)] = 3
+    #: The queue's own: after so many receives SQS moves a message to the dead-letter queue, and tells nobody.
+    max_receive_count: Annotated[int, Field(ge=2)] = 50
     #: Whether a job may have another checkpoint loaded first (web UI only).
     dynamic_checkpoint: bool = False
+    #: The runtime's own checkpoint: the one for jobs that name none, where checkpoints are dynamic.
+    checkpoint: Annotated[str, Field(min_length=1)] | None = None
     #: Further buckets that input pictures may come from.
     input_buckets: CommaSeparated = ()
     #: All tenants of the cluster.

@@ -56,7 +56,9 @@ class QueueMessage:
 class RuntimeQueue:
     """The queue of one runtime's jobs. Raises botocore's errors as they are, where it does not say otherwise."""
 
-    def __init__(self, sqs: SQSClient, settings: Settings) -> None:
+    def __init__(self, receiving: SQSClient, sqs: SQSClient, settings: Settings) -> None:
+        """``receiving`` is for receives, which wait; ``sqs`` gives up before the visibility timeout is over."""
+        self._receiving = receiving
         self._sqs = sqs
         self._url = settings.queue_url
         self._dead_letter_url = settings.dead_letter_queue_url
@@ -67,7 +69,7 @@ class RuntimeQueue:
     def receive(self) -> QueueMessage | None:
         """The next message, if one comes while the receive waits."""
         asked_at = time.monotonic()
-        answer = self._sqs.receive_message(
+        answer = self._receiving.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=1,
             WaitTimeSeconds=self._wait,

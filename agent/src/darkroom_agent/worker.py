@@ -3,10 +3,12 @@
 from logging import getLogger
 
 from darkroom_agent.aws import AWS_ERRORS
-from darkroom_agent.engines.base import RuntimeEngine
+from darkroom_agent.endings import DeadLetter, Delete, Ending, Release
+from darkroom_agent.engines.watch import EngineWatch
+from darkroom_agent.errors import AwsUnavailableError
 from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.logs import log_context
-from darkroom_agent.policy import DeadLetter, Delete, Ending, Policy, Release, backoff
+from darkroom_agent.policy import Policy
 from darkroom_agent.transport import QueueMessage, RuntimeQueue
 
 log = getLogger(__name__)
@@ -18,33 +20,22 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Worker:
     """Takes one message at a time."""
 
-    def __init__(self, queue: RuntimeQueue, engine: RuntimeEngine, policy: Policy, lifecycle: Lifecycle) -> None:
+    def __init__(self, queue: RuntimeQueue, watch: EngineWatch, policy: Policy, lifecycle: Lifecycle) -> None:
         self._queue = queue
-        self._engine = engine
+        self._watch = watch
         self._policy = policy
         self._lifecycle = lifecycle
-        #: Whether the runtime answered when it was last asked.
-        self.is_runtime_ready = False
 
     def run(self) -> None:
-        """Work until the agent is to stop. No message is received while the runtime does not answer."""
+        """Work until the agent is to stop. No message is received while the runtime is not ready."""
         pause = _FIRST_PAUSE_SECONDS
         while not self._lifecycle.is_stopping:
             self._lifecycle.beat()
-            if self._look_at_runtime() and self._receive():
+            if self._watch.look() and self._receive():
                 pause = _FIRST_PAUSE_SECONDS
             else:
                 self._lifecycle.pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    def _look_at_runtime(self) -> bool:
-        was_ready = self.is_runtime_ready
-        self.is_runtime_ready = self._engine.is_ready()
-        if not self.is_runtime_ready:
-            log.info("waiting for the runtime")
-        elif not was_ready:
-            log.info("runtime ready")
-        return self.is_runtime_ready
 
     def _receive(self) -> bool:
         """Receive once and process what came; whether the queue could be asked."""
@@ -63,11 +54,11 @@ class Worker:
         return True
 
     def _process(self, message: QueueMessage) -> None:
-        ending: Ending = backoff(message.receive_count)
+        ending = self._policy.unfinished(message)
         try:
             with self._queue.keeping(message):
                 ending = self._policy.handle(message)
-        except AWS_ERRORS as error:
+        except (*AWS_ERRORS, AwsUnavailableError) as error:
             log.warning("AWS call failed", extra={"reason": str(error)})
         except Exception:
             log.exception("unexpected error")

@@ -11,6 +11,18 @@ from tests.unit.agent.pictures_host import PicturesHost
 from tests.unit.agent.support import Cloud, running
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _attentive() -> Iterator[None]:
+    """Agents look at their engine, write progress and try again sooner than they would, so that tests wait less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("darkroom_agent.endings._LONGEST_PAUSE_SECONDS", 1)
+        patch.setattr("darkroom_agent.policy._RENEW_SECONDS", 0.3)
+        patch.setattr("darkroom_agent.engines.sdwebui._PROGRESS_SECONDS", 0.2)
+        patch.setattr("darkroom_agent.engines.comfyui._WAIT_SECONDS", 0.2)
+        patch.setattr("darkroom_agent.engines.comfyui._POLL_SECONDS", 0.4)
+        yield
+
+
 @pytest.fixture(scope="session")
 def aws_endpoint() -> Iterator[str]:
     server = ThreadedMotoServer(port=0, verbose=False)
@@ -28,6 +40,12 @@ def cloud(aws_endpoint: str) -> Cloud:
 @pytest.fixture(scope="session")
 def webui() -> Iterator[str]:
     with serving(engine="sdwebui") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def slow_webui() -> Iterator[str]:
+    with serving(engine="sdwebui", seconds_per_step=0.25) as server:
         yield server.url
 
 

@@ -15,8 +15,10 @@ from PIL import Image
 
 from darkroom_agent.agent import Agent
 from darkroom_agent.aws import Clients
+from darkroom_agent.errors import HandedBackError
 from darkroom_agent.fetcher import Fetcher
 from darkroom_agent.settings import Settings
+from darkroom_contract.records import StateRecord
 from darkroom_contract.store import JobStore
 from tests.workflows import text_to_image
 
@@ -41,6 +43,18 @@ def picture(kind: str = "PNG", colour: str = "teal") -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (32, 32), colour).save(data, kind)
     return data.getvalue()
+
+
+def seconds_for(steps: int) -> Callable[[], float]:
+    """A job that has time for so many steps, and is then handed back."""
+    left = iter([1.0] * steps)
+
+    def seconds_left() -> float:
+        for seconds in left:
+            return seconds
+        raise HandedBackError
+
+    return seconds_left
 
 
 def guidance_message(
@@ -164,6 +178,12 @@ class Cloud:
             **changes,
         }
         return Settings.model_validate(values)
+
+
+def failed_state(cloud: Cloud, tenant: str, job_id: str) -> StateRecord | None:
+    """A job's state, once a start of it has failed."""
+    found = cloud.store.state(tenant, job_id)
+    return found[0] if found and found[0].last_error else None
 
 
 @dataclass

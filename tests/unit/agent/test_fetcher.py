@@ -2,15 +2,16 @@
 
 import ipaddress
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from darkroom_agent import fetcher
-from darkroom_agent.errors import InputMissingError, InputRefusedError, InputUnavailableError
+from darkroom_agent.errors import HandedBackError, InputMissingError, InputRefusedError, InputUnavailableError
 from darkroom_agent.fetcher import Address, Fetcher
 from tests.unit.agent.pictures_host import PicturesHost
-from tests.unit.agent.support import picture
+from tests.unit.agent.support import picture, seconds_for
 
 
 def test_a_picture_is_fetched_from_the_address_that_its_name_resolves_to(host: PicturesHost) -> None:
@@ -100,6 +101,12 @@ def test_the_certificate_has_to_be_for_the_name_in_the_url(host: PicturesHost) -
         host.fetcher().fetch(host.url("/a.png", name="other.test"))
 
 
+@pytest.mark.parametrize("name", ["a..b", f"{'a' * 64}.example"])
+def test_a_name_that_cannot_exist_is_refused(name: str) -> None:
+    with pytest.raises(InputRefusedError):
+        Fetcher().fetch(f"https://{name}/a.png")
+
+
 def test_a_name_that_does_not_exist_is_a_missing_input(host: PicturesHost) -> None:
     with pytest.raises(InputMissingError, match="does not exist"):
         host.fetcher().fetch("https://nowhere.test/a.png")
@@ -143,3 +150,14 @@ def test_a_host_that_does_not_answer_costs_no_more_than_the_time_for_an_input(
     monkeypatch.setattr(fetcher, "TOTAL_SECONDS", 0.2)
     with pytest.raises(InputUnavailableError, match="in time"):
         host.fetcher().fetch(f"https://pictures.test:{silent_port}/a.png")
+
+
+def test_a_fetch_takes_no_longer_than_its_job_has_left(host: PicturesHost, silent_port: int) -> None:
+    deadline = time.monotonic() + 0.2
+    with pytest.raises(InputUnavailableError, match="in time"):
+        host.fetcher().fetch(f"https://pictures.test:{silent_port}/a.png", lambda: deadline - time.monotonic())
+
+
+def test_a_fetch_ends_between_two_reads_when_its_job_does(host: PicturesHost) -> None:
+    with pytest.raises(HandedBackError):
+        host.fetcher().fetch(host.url("/a.png"), seconds_for(steps=2))

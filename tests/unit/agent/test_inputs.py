@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from darkroom_agent.errors import InputMissingError, InputRefusedError
+from darkroom_agent.errors import HandedBackError, InputMissingError, InputRefusedError
 from darkroom_agent.fetcher import MAX_BYTES
 from darkroom_agent.inputs import Inputs
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
 from tests.unit.agent.pictures_host import PicturesHost
-from tests.unit.agent.support import Cloud, picture
+from tests.unit.agent.support import Cloud, picture, seconds_for
 
 
 @pytest.fixture
@@ -100,16 +100,39 @@ def test_what_is_no_picture_is_refused(cloud: Cloud, inputs: Inputs, body: bytes
 
 
 @pytest.mark.parametrize(
-    "value", ["data:image/png;base64,!!!", "data:image/png,abc", "data:text/plain;base64,aGVsbG8="]
+    "value",
+    ["data:image/png;base64,!!!", "data:image/png,abc", "data:text/plain;base64,aGVsbG8=", "aGVsbG8=", "!!!", "in.png"],
 )
-def test_a_data_url_that_is_no_picture_is_refused(inputs: Inputs, value: str) -> None:
-    with pytest.raises(InputRefusedError):
+def test_an_inline_input_that_is_no_picture_is_refused(inputs: Inputs, value: str) -> None:
+    with pytest.raises(InputRefusedError) as caught:
         attached(inputs, job({"image": value}))
+    assert caught.value.field == "content.image"
+
+
+def test_the_inputs_of_a_job_have_a_limit_together(
+    cloud: Cloud, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("darkroom_agent.inputs.MAX_JOB_BYTES", 2 * len(picture()))
+    cloud.s3.put_object(Bucket=cloud.inputs, Key="a.png", Body=picture())
+    url = f"s3://{cloud.inputs}/a.png"
+    attached(inputs, job({"init_images": [url, url]}, Task.IMAGE_TO_IMAGE))
+    with pytest.raises(InputRefusedError, match="together") as caught:
+        attached(inputs, job({"init_images": [url, url, url]}, Task.IMAGE_TO_IMAGE))
+    assert caught.value.field == "content.init_images[2]"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_bringing_inputs_ends_when_their_job_does(cloud: Cloud, inputs: Inputs, steps: int) -> None:
+    """Before an input, between its reads, and after the last one."""
+    cloud.s3.put_object(Bucket=cloud.inputs, Key="a.png", Body=picture())
+    with pytest.raises(HandedBackError):
+        inputs.attach(job({"image": f"s3://{cloud.inputs}/a.png"}), lambda _: "value", seconds_for(steps))
 
 
 def test_every_input_field_is_replaced_and_nothing_else(cloud: Cloud, inputs: Inputs, host: PicturesHost) -> None:
     cloud.s3.put_object(Bucket=cloud.inputs, Key="a.png", Body=picture())
-    url, plain = f"s3://{cloud.inputs}/a.png", "aGVsbG8="
+    data = base64.b64encode(picture()).decode()
+    url, plain = f"s3://{cloud.inputs}/a.png", base64.b64encode(picture(colour="plum")).decode()
     content = {
         "prompt": url,
         "negative_prompt": host.url("/a.png"),
@@ -118,7 +141,6 @@ def test_every_input_field_is_replaced_and_nothing_else(cloud: Cloud, inputs: In
         "alwayson_scripts": {"ControlNet": {"args": [{"image": {"image": url}, "module": url}]}, "other": url},
     }
     replaced = attached(inputs, job(content, Task.IMAGE_TO_IMAGE))
-    data = base64.b64encode(picture()).decode()
     assert replaced == {
         **content,
         "init_images": [data, plain],

@@ -10,11 +10,25 @@ from typing import Any
 import httpx
 import pytest
 
+from darkroom_agent.endings import backoff
+from darkroom_agent.errors import InputUnavailableError
+from darkroom_agent.fetcher import Fetcher, SecondsLeft
 from darkroom_contract.errors import JobErrorCode
 from darkroom_contract.records import StateRecord
 from darkroom_contract.types import utcnow
 from darkroom_demo import serving
-from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running, workflow
+from tests.unit.agent.pictures_host import PicturesHost
+from tests.unit.agent.support import (
+    DEADLINE,
+    SMALL,
+    Cloud,
+    eventually,
+    failed_state,
+    guidance_message,
+    picture,
+    running,
+    workflow,
+)
 
 LONG = 1500
 
@@ -47,7 +61,7 @@ def state_with_progress(cloud: Cloud, job_id: str) -> Callable[[], StateRecord |
 def test_a_running_job_that_fits_the_shutdown_budget_is_finished(cloud: Cloud, engine: Any) -> None:
     with serving(engine=engine, seconds_per_step=0.2) as server:
         settings = cloud.settings(engine=engine, runtime_url=server.url)
-        job_id = cloud.send(long_job(engine, steps=15))
+        job_id = cloud.send(long_job(engine, steps=10))
         with running(settings, cloud) as agent:
             eventually(state_with_progress(cloud, job_id))
             agent.stop()
@@ -86,6 +100,54 @@ def test_a_job_that_was_handed_back_is_finished_by_the_next_agent(cloud: Cloud, 
     result = cloud.store.result("default", job_id)
     assert result is not None
     assert result.starts == 1
+
+
+def test_a_message_that_comes_while_the_agent_stops_goes_back_untouched(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = cloud.settings(engine="sdwebui", runtime_url=webui, receive_wait_seconds=5)
+    with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud) as agent:
+        eventually(lambda: "runtime ready" in caplog.text)
+        agent.agent.stop()
+        job_id = cloud.send(guidance_message(SMALL))
+    [message] = cloud.sqs.receive_message(QueueUrl=cloud.queue, MessageSystemAttributeNames=["All"])["Messages"]
+    assert message["Attributes"]["ApproximateReceiveCount"] == "2"
+    assert cloud.store.state("default", job_id) is None
+
+
+class StoppingFetcher(Fetcher):
+    """Stops the agent while it fetches."""
+
+    stop: Callable[[], None]
+
+    def fetch(self, url: str, seconds_left: SecondsLeft = lambda: 0) -> bytes:
+        self.stop()
+        return picture()
+
+
+def test_a_job_whose_inputs_come_while_the_agent_stops_is_handed_back_and_not_begun(cloud: Cloud, webui: str) -> None:
+    fetcher = StoppingFetcher()
+    content = {**SMALL, "init_images": ["https://pictures.test/a.png"]}
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud, fetcher) as agent:
+        fetcher.stop = agent.agent.stop
+        job_id = cloud.send(guidance_message(content, "image-to-image"))
+        agent.thread.join(DEADLINE)
+    found = cloud.store.state("default", job_id)
+    assert found is not None
+    assert found[0].starts == 0
+    assert cloud.count(cloud.queue) == 1
+    assert cloud.count(cloud.result_queue) == 0
+
+
+def test_an_input_that_does_not_come_is_no_start_and_waits_longer(cloud: Cloud, webui: str, host: PicturesHost) -> None:
+    content = {**SMALL, "init_images": [host.serves("/trouble.png", status=503)]}
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud, host.fetcher()):
+        job_id = cloud.send(guidance_message(content, "image-to-image"))
+        state = eventually(lambda: failed_state(cloud, "default", job_id))
+    assert state.starts == 0
+    assert state.last_error is not None
+    assert state.last_error.code is JobErrorCode.INPUT_UNAVAILABLE
+    assert backoff(1, InputUnavailableError.patience).seconds > backoff(1).seconds
 
 
 @pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])

@@ -140,7 +140,8 @@ def test_what_the_web_ui_refuses_fails_at_once_with_its_own_words(webui_cloud: C
 
 def test_a_picture_that_the_web_ui_cannot_read_fails_at_once(webui_cloud: Cloud) -> None:
     """Although the web UI answers that with 500."""
-    webui_cloud.send(guidance_message({**SMALL, "init_images": ["aGVsbG8="]}, "image-to-image"))
+    broken = base64.b64encode(picture()[:30]).decode()
+    webui_cloud.send(guidance_message({**SMALL, "init_images": [broken]}, "image-to-image"))
     error = failure(webui_cloud)
     assert error["code"] == JobErrorCode.ENGINE_REFUSED
     assert error["message"] == "Invalid encoded image"
@@ -241,7 +242,8 @@ def test_a_runtime_with_a_dynamic_checkpoint_loads_the_one_that_the_job_names(cl
         return guidance_message({**SMALL, "alwayson_scripts": {"sd_model_checkpoint": name}})
 
     before = checkpoint()
-    with running(cloud.settings(engine="sdwebui", runtime_url=webui, dynamic_checkpoint=True), cloud):
+    settings = cloud.settings(engine="sdwebui", runtime_url=webui, dynamic_checkpoint=True, checkpoint=before)
+    with running(settings, cloud):
         cloud.send(asked_for("sd_xl_base_1.0.safetensors"))
         assert cloud.notification()["status"] == "completed"
         assert checkpoint().startswith("sd_xl_base_1.0")
@@ -249,7 +251,7 @@ def test_a_runtime_with_a_dynamic_checkpoint_loads_the_one_that_the_job_names(cl
         error = failure(cloud)
         assert error["code"] == JobErrorCode.ENGINE_REFUSED
         assert "nowhere.safetensors" in error["message"]
-        cloud.send(asked_for(before))
+        cloud.send(guidance_message(SMALL))  # the runtime's own
         assert cloud.notification()["status"] == "completed"
         assert checkpoint() == before
 

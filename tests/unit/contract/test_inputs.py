@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom_contract.inputs import MAX_INPUTS, check_url, input_fields, is_public, problems, replace_inputs
+from darkroom_contract.inputs import MAX_INPUTS, input_fields, problems, replace_inputs
 from darkroom_contract.types import Task
+from darkroom_contract.urls import check_url, is_public
 
 URL = "https://example.com/a.png"
 

@@ -11,4 +11,4 @@ def engine_of(settings: Settings) -> RuntimeEngine:
     """The client of the runtime's engine."""
     if settings.engine is Engine.COMFYUI:
         return ComfyUI(settings.runtime_url)
-    return WebUI(settings.runtime_url, settings.job_timeout_seconds, dynamic_checkpoint=settings.dynamic_checkpoint)
+    return WebUI(settings)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,9 +19,13 @@ from darkroom_contract.job import Job
 class Run:
     """One run of a job: the engine writes its progress, and asks whether it may go on."""
 
-    def __init__(self, lifecycle: Lifecycle, timeout_seconds: float) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, timeout_seconds: float, is_lost: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``is_lost``: whether the job has become another agent's."""
         self._lifecycle = lifecycle
         self._timeout = timeout_seconds
+        self._is_lost = is_lost
         self._deadline = math.inf
         #: The share that is done, 0 to 1.
         self.progress = 0.0
@@ -33,10 +37,17 @@ class Run:
     def check(self) -> None:
         """Raises ``TimedOutError`` or ``HandedBackError`` when the run has to end."""
         self._lifecycle.beat()
-        if self._lifecycle.is_out_of_time:
+        if self._lifecycle.is_out_of_time or self._is_lost():
             raise HandedBackError
         if time.monotonic() >= self._deadline:
             raise TimedOutError(f"the job ran longer than {self._timeout:g} seconds")
+
+    def seconds_to_prepare(self) -> float:
+        """How long the preparation may still take; raises as ``check`` does, and as soon as the agent is to stop."""
+        self.check()
+        if self._lifecycle.is_stopping:
+            raise HandedBackError
+        return self._deadline - time.monotonic()
 
     def advance(self, progress: float) -> None:
         """Note the progress; it never goes back."""
@@ -79,12 +90,13 @@ def runtime_client(url: str, read_seconds: float) -> httpx.Client:
 
 
 @contextmanager
-def transport_errors() -> Iterator[None]:
-    """Say what trouble with a connection means for the job."""
+def transport_errors(*, has_job: bool = False) -> Iterator[None]:
+    """Say what trouble with a connection means for the job, and for one that the engine has already."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise EngineUnavailableError("the runtime accepts no connection") from error
+        kind = EngineLostError if has_job else EngineUnavailableError
+        raise kind("the runtime accepts no connection") from error
     except httpx.ReadTimeout as error:
         raise TimedOutError("the runtime did not answer in time") from error
     except httpx.TransportError as error:

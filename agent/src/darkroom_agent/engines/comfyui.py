@@ -5,9 +5,11 @@ The websocket only shows progress and says when to look; ComfyUI may drop it at 
 
 import hashlib
 import json
+import re
 import time
 import uuid
 from contextlib import ExitStack, suppress
+from logging import getLogger
 from typing import Any, Self
 
 import httpx
@@ -20,7 +22,6 @@ from darkroom_agent.errors import (
     EngineFailedError,
     EngineLostError,
     EngineRefusedError,
-    HandedBackError,
     NoPicturesError,
     TimedOutError,
     WorkflowFailedError,
@@ -29,9 +30,20 @@ from darkroom_agent.media import media_type
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
 
+log = getLogger(__name__)
+
 #: How long at most until the history is looked at, and until the run is checked.
 _POLL_SECONDS = 2.0
 _WAIT_SECONDS = 1.0
+#: How long one question may take, and how many in a row may get no answer. A busy ComfyUI may be slow.
+_POLL_TIMEOUT_SECONDS = 20.0
+_MOST_UNANSWERED = 3
+#: Exceptions of PyTorch, of the GPU's driver and of the operating system, whatever node they come from.
+_MACHINE_TROUBLE = re.compile(
+    r"out ?of ?memory|CUDA (error|driver|kernel)|no CUDA|NVIDIA driver|cuDNN|cuBLAS|AcceleratorError"
+    r"|^OSError:|\[Errno|No space left",
+    re.IGNORECASE,
+)
 
 
 class ComfyUI:
@@ -64,7 +76,7 @@ class ComfyUI:
             prompt_id = self._submit(job.content, client_id)
             try:
                 entry = self._finished(prompt_id, events, run)
-            except (HandedBackError, TimedOutError, EngineLostError):
+            except BaseException:
                 self._abandon(prompt_id)
                 raise
         _check_status(entry)
@@ -87,51 +99,68 @@ class ComfyUI:
         except (EngineLostError, TimedOutError):
             return prompt_id
         answer = json_of(response)
-        if response.status_code == 400:
+        if 400 <= response.status_code < 500:
             raise _refusal(answer)
         if response.status_code != 200:
             raise EngineFailedError(f"ComfyUI answers the prompt with {response.status_code}", reason=answer)
+        accepted = answer if isinstance(answer, dict) else {}
         # Old versions give prompts ids of their own.
-        return str(answer.get("prompt_id", prompt_id)) if isinstance(answer, dict) else prompt_id
+        prompt_id = str(accepted.get("prompt_id", prompt_id))
+        if accepted.get("node_errors"):  # ComfyUI runs the rest of the workflow
+            self._abandon(prompt_id)
+            raise _refusal(answer)
+        return prompt_id
 
     def _finished(self, prompt_id: str, events: "_Events", run: Run) -> dict[str, Any]:
-        """Wait until the prompt is in the history; its entry."""
-        next_look = 0.0
+        """Wait until the prompt is in the history; its entry. One answer that is lost says nothing of the prompt."""
+        next_look, unanswered = 0.0, 0
         while True:
             run.check()
-            if events.tell(prompt_id, run) or time.monotonic() >= next_look:
+            if not events.tell(prompt_id, run) and time.monotonic() < next_look:
+                continue
+            try:
                 if entry := self._look(prompt_id):
                     return entry
-                next_look = time.monotonic() + _POLL_SECONDS
+                unanswered = 0
+            except httpx.TimeoutException:
+                log.info("ComfyUI is busy")
+            except httpx.HTTPError as error:
+                unanswered += 1
+                if unanswered == _MOST_UNANSWERED:
+                    raise EngineLostError("ComfyUI went away") from error
+            next_look = time.monotonic() + _POLL_SECONDS
 
     def _look(self, prompt_id: str) -> dict[str, Any] | None:
-        """The prompt's entry in the history; raises ``EngineLostError`` when ComfyUI does not know the prompt."""
-        try:
-            entry = self._history(prompt_id)
-            if entry is None and not self._is_queued(prompt_id):
-                entry = self._history(prompt_id)  # it may have ended between the two questions
-                if entry is None:
-                    raise EngineLostError("ComfyUI does not know the prompt any more; it may have restarted")
-        except httpx.TimeoutException:
-            return None  # it is busy
-        except httpx.TransportError as error:
-            raise EngineLostError("ComfyUI went away") from error
+        """The prompt's entry in the history, once it has ended.
+
+        Raises ``EngineLostError`` when ComfyUI does not know the prompt, and httpx's errors.
+        """
+        entry = self._history(prompt_id)
+        if entry is None and not self._is_queued(prompt_id):
+            entry = self._history(prompt_id)  # it may have ended between the two questions
+            if entry is None:
+                raise EngineLostError("ComfyUI does not know the prompt any more; it may have restarted")
         return entry
 
     def _history(self, prompt_id: str) -> dict[str, Any] | None:
-        answer = json_of(self._http.get(f"/history/{prompt_id}"))
-        entry = answer.get(prompt_id) if isinstance(answer, dict) else None
+        entry = self._ask(f"/history/{prompt_id}").get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
     def _is_queued(self, prompt_id: str) -> bool:
-        answer = json_of(self._http.get("/queue"))
-        queue = answer if isinstance(answer, dict) else {}
+        queue = self._ask("/queue")
         items: list[Any] = [*_list(queue.get("queue_running")), *_list(queue.get("queue_pending"))]
         return any(item[1] == prompt_id for item in items)
 
+    def _ask(self, path: str) -> dict[str, Any]:
+        response = self._http.get(path, timeout=_POLL_TIMEOUT_SECONDS).raise_for_status()
+        answer = json_of(response)
+        if not isinstance(answer, dict):
+            raise httpx.DecodingError(f"{path} is answered with something else than JSON")
+        return answer
+
     def _view(self, file: dict[str, Any]) -> bytes:
         names = {key: file.get(key, "") for key in ("filename", "subfolder", "type")}
-        with transport_errors():
+        with transport_errors(has_job=True):
             response = self._http.get("/view", params=names)
         if response.status_code != 200:
             raise EngineFailedError(f"ComfyUI answers {response.status_code} for a file that it saved")
@@ -141,6 +170,7 @@ class ComfyUI:
         """Stop a prompt, whether it runs or waits."""
         with suppress(httpx.HTTPError):
             self._http.post("/queue", json={"delete": [prompt_id]}, timeout=10)
+        with suppress(httpx.HTTPError):
             self._http.post("/interrupt", json={"prompt_id": prompt_id}, timeout=10)
 
 
@@ -173,15 +203,17 @@ class _Events:
             return True
 
     def _note(self, text: str | bytes, prompt_id: str, run: Run) -> bool:
-        if isinstance(text, bytes):  # a preview
+        """Whether an event of the prompt says that it ended. What is no event, a preview say, says nothing."""
+        if isinstance(text, bytes):
             return False
-        event = json.loads(text)
-        data = event.get("data") or {}
-        if data.get("prompt_id") != prompt_id:
-            return False
-        if event.get("type") == "progress":
-            run.advance(data["value"] / data["max"])
-        return event.get("type") == "executing" and data.get("node") is None
+        with suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+            event = json.loads(text)
+            kind, data = event["type"], event["data"]
+            if data["prompt_id"] == prompt_id:
+                if kind == "progress":
+                    run.advance(data["value"] / data["max"])
+                return bool(kind == "executing" and data["node"] is None)
+        return False
 
     def _open(self) -> bool:
         with suppress(WebSocketException, OSError):
@@ -218,22 +250,21 @@ def _refusal(answer: JsonValue) -> EngineRefusedError:
 
 
 def _check_status(entry: dict[str, Any]) -> None:
-    """Raises what the history says went wrong. Lack of memory may pass; another node's exception will not."""
+    """Raises what the history says went wrong. The machine's trouble may pass; a node's own exception will not."""
     status = entry.get("status") or {}
     for name, data in status.get("messages") or []:
         if name == "execution_interrupted":
             raise EngineFailedError("ComfyUI was told to interrupt the workflow", node=data.get("node_id"))
         if name == "execution_error":
             node, text = data.get("node_id"), str(data.get("exception_message", "")).strip()
-            kind = EngineFailedError if _is_lack_of_memory(data) else WorkflowFailedError
+            kind = EngineFailedError if _is_the_machines(data) else WorkflowFailedError
             raise kind(f"{data.get('node_type', 'node')} {node}: {text}", node=node)
     if status.get("status_str") == "error":
         raise EngineFailedError("ComfyUI failed without a cause")
 
 
-def _is_lack_of_memory(data: dict[str, Any]) -> bool:
-    text = f"{data.get('exception_type', '')} {data.get('exception_message', '')}".lower()
-    return "outofmemory" in text or "out of memory" in text
+def _is_the_machines(data: dict[str, Any]) -> bool:
+    return bool(_MACHINE_TROUBLE.search(f"{data.get('exception_type', '')}: {data.get('exception_message', '')}"))
 
 
 def _files(entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from darkroom_agent.engines.base import Output, Run, answers, json_of, runtime_client, transport_errors
 from darkroom_agent.errors import AgentError, EngineFailedError, EngineRefusedError, NoPicturesError
+from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
 from darkroom_contract.types import Task
@@ -33,10 +34,12 @@ _BAD_PICTURE = "Invalid encoded image"
 class WebUI:
     """The web UI of one runtime."""
 
-    def __init__(self, url: str, job_timeout_seconds: float, *, dynamic_checkpoint: bool) -> None:
-        # The run's own deadline comes first: it interrupts the web UI, which a timeout of HTTP's would not.
-        self._http = runtime_client(f"{url.rstrip('/')}/sdapi/v1/", read_seconds=job_timeout_seconds + 60)
-        self._dynamic_checkpoint = dynamic_checkpoint
+    def __init__(self, settings: Settings) -> None:
+        url = f"{settings.runtime_url.rstrip('/')}/sdapi/v1/"
+        # The run's own deadline comes first.
+        self._http = runtime_client(url, read_seconds=settings.job_timeout_seconds + 60)
+        self._dynamic_checkpoint = settings.dynamic_checkpoint
+        self._checkpoint = settings.checkpoint
 
     def is_ready(self) -> bool:
         """Whether it answers; it does so once its model is loaded."""
@@ -47,9 +50,10 @@ class WebUI:
         return base64.b64encode(picture).decode()
 
     def generate(self, job: Job, run: Run) -> Output:
-        """Load the job's checkpoint if it names one that is not loaded, then run the job."""
-        if self._dynamic_checkpoint and job.checkpoint:
-            self._load_checkpoint(job.checkpoint, run)
+        """Load the job's checkpoint, or else the runtime's own, if it is not loaded; then run the job."""
+        checkpoint = job.checkpoint or self._checkpoint
+        if self._dynamic_checkpoint and checkpoint:
+            self._load_checkpoint(checkpoint, run)
         answer = self._post(_PATHS[job.task], job.content, run, shows_progress=True)
         pictures = tuple(_decoded(item) for item in _pictures(answer))
         if not pictures:
@@ -78,19 +82,20 @@ class WebUI:
             return _checked(self._http.get(path, timeout=60))
 
     def _post(self, path: str, body: dict[str, JsonValue], run: Run, *, shows_progress: bool = False) -> Any:
-        """POST once and wait for the answer; interrupts the web UI when the run has to end before it."""
+        """POST once and wait for the answer; interrupts the web UI when the run ends without it."""
         answer = _in_thread(lambda: self._http.post(path, json=body))
-        while not wait([answer], timeout=_PROGRESS_SECONDS).done:
-            try:
+        try:
+            while not wait([answer], timeout=_PROGRESS_SECONDS).done:
                 run.check()
-            except AgentError:
-                with suppress(httpx.HTTPError):
-                    self._http.post("interrupt", timeout=10)
-                raise
-            if shows_progress:
-                run.advance(self._progress())
-        with transport_errors():
-            return _checked(answer.result())
+                if shows_progress:
+                    run.advance(self._progress())
+            with transport_errors():
+                response = answer.result()
+        except AgentError:
+            with suppress(httpx.HTTPError):
+                self._http.post("interrupt", timeout=10)
+            raise
+        return _checked(response)
 
     def _progress(self) -> float:
         with suppress(httpx.HTTPError, ValueError, KeyError, TypeError):

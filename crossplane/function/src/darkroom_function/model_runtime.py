@@ -21,7 +21,7 @@ from darkroom_function.policy import Statement
 _VISIBILITY_TIMEOUT_SECONDS = 60
 #: A backstop: the agent counts how often a GPU began a job, and gives up long before. A message that is given back,
 #: by a Spot interruption say, was received but is no failure.
-_MAX_RECEIVE_COUNT = 50
+MAX_RECEIVE_COUNT = 50
 _SUBSCRIPTION = "subscription"
 _ENTRY = "registry-entry"
 #: What a prompt passes on its way into the queue.
@@ -56,7 +56,7 @@ def _queues(owner: Owner, names: Names, spec: ModelRuntimeSpec, queue: str, dead
     return [
         *runtime_queue("dead-letter-queue", dead_letters),
         *runtime_queue("queue", queue),
-        *messaging.redrive(owner, names, queue, dead_letters, max_receive_count=_MAX_RECEIVE_COUNT),
+        *messaging.redrive(owner, names, queue, dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
         messaging.subscription(
             owner,
             names,

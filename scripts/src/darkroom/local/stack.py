@@ -137,6 +137,7 @@ class Stack:
             "SHUTDOWN_BUDGET_SECONDS": str(STOP_SECONDS - _AGENT_LAST_SECONDS),
             "JOB_TIMEOUT_SECONDS": str(described.job_timeout_seconds),
             "MAX_STARTS": str(described.max_starts),
+            "CHECKPOINT": described.checkpoint or "",
             "DYNAMIC_CHECKPOINT": str(described.dynamic_checkpoint).lower(),
             "INPUT_BUCKETS": ",".join(self.files.cluster.input_buckets),
             "TENANTS": ",".join(self.api_keys),

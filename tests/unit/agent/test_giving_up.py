@@ -1,0 +1,153 @@
+"""When an agent stops trying: a notification that SNS refuses, a message received too often, an engine that fails."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.watch import EngineWatch
+from darkroom_agent.errors import EngineFailedError, EngineRefusedError
+from darkroom_agent.settings import Settings
+from darkroom_contract.errors import JobError, JobErrorCode
+from darkroom_contract.job import Job
+from darkroom_contract.store import JobStore
+from darkroom_function.model_runtime import MAX_RECEIVE_COUNT
+from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
+from tests.unit.agent.test_messages import TOO_LARGE, new_job, pictures, stale_state, submit
+
+
+def receive_and_give_back(cloud: Cloud, times: int) -> None:
+    for _ in range(times):
+        [message] = cloud.sqs.receive_message(QueueUrl=cloud.queue, WaitTimeSeconds=1)["Messages"]
+        cloud.sqs.change_message_visibility(
+            QueueUrl=cloud.queue, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
+
+
+def test_a_notification_that_sns_refuses_keeps_the_message_and_not_the_agent(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise ClientError(
+            {"Error": {"Code": "InvalidParameter"}, "ResponseMetadata": {"HTTPStatusCode": 400}},  # type: ignore[typeddict-item]
+            "Publish",
+        )
+
+    cloud.sns.meta.events.register("before-call.sns.Publish", refuse)
+    job = new_job()
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud):
+        submit(cloud, job)
+        eventually(lambda: caplog.text.count("AWS did not take") or "AWS call failed" in caplog.text)
+        eventually(lambda: cloud.store.result("default", job.job_id))
+        assert cloud.count(cloud.queue) == 1
+        cloud.sns.meta.events.unregister("before-call.sns.Publish", refuse)
+        assert cloud.notification()["status"] == "completed"
+        cloud.wait_until_empty()
+    assert len(pictures(cloud, job)) == 1
+
+
+def test_the_agent_knows_how_often_its_queue_lets_a_message_be_received() -> None:
+    assert Settings.model_fields["max_receive_count"].default == MAX_RECEIVE_COUNT
+
+
+def test_a_job_is_failed_and_told_one_receive_before_sqs_would_take_its_message(cloud: Cloud, webui: str) -> None:
+    job = new_job()
+    why = JobError(code=JobErrorCode.INPUT_UNAVAILABLE, message="the input's host answers 503", retryable=True)
+    cloud.store.put_state("default", job.job_id, stale_state(1, why), None)
+    submit(cloud, job)
+    receive_and_give_back(cloud, 2)
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_receive_count=4), cloud):
+        notification = cloud.notification()
+        _, attributes = cloud.dead_letter()
+        cloud.wait_until_empty()
+    assert notification["status"] == "failed"
+    assert notification["error"] == json.loads(why.to_json())
+    assert attributes["darkroom-reason"] == JobErrorCode.INPUT_UNAVAILABLE
+    assert pictures(cloud, job) == []
+    result = cloud.store.result("default", job.job_id)
+    assert result is not None
+    assert result.starts == 1
+
+
+def test_a_message_that_nothing_can_be_done_about_is_moved_with_a_reason(
+    cloud: Cloud, webui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalError"}}, "PutObject")
+
+    monkeypatch.setattr(JobStore, "put_state", broken)
+    submit(cloud, new_job())
+    receive_and_give_back(cloud, 1)
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_receive_count=2), cloud):
+        assert cloud.dead_letter()[1]["darkroom-reason"] == JobErrorCode.AWS_UNAVAILABLE
+
+
+def test_an_engine_that_fails_job_after_job_gets_no_more_and_its_probe_fails(cloud: Cloud, webui: str) -> None:
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
+        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+        for _ in range(3):
+            assert httpx.get(f"{health}/livez/engine").status_code == 200
+            cloud.send(guidance_message(TOO_LARGE))
+            assert cloud.notification()["error"]["code"] == JobErrorCode.ENGINE_FAILED
+        eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
+        assert httpx.get(f"{health}/livez/engine").status_code == 503
+        assert httpx.get(f"{health}/livez").status_code == 200
+        cloud.send(guidance_message(SMALL))
+    attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
+    assert attributes["ApproximateNumberOfMessages"] == "1"
+
+
+class Engine:
+    """An engine that is there or not."""
+
+    is_there = True
+
+    def is_ready(self) -> bool:
+        return self.is_there
+
+    def attach(self, picture: bytes) -> str:
+        raise NotImplementedError
+
+    def generate(self, job: Job, run: Run) -> Output:
+        raise NotImplementedError
+
+    def failed_response(self, job: Job, error: JobError, reason: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def fail(watch: EngineWatch, *jobs: str, error: type[Exception] = EngineFailedError) -> None:
+    for job in jobs:
+        with pytest.raises(error), watch.generating(job):
+            raise error("it broke")
+
+
+def test_an_engine_is_trusted_again_once_it_was_away() -> None:
+    engine = Engine()
+    watch = EngineWatch(engine)
+    fail(watch, "a", "a", "b")
+    assert not watch.look()
+    assert not watch.look()
+    engine.is_there = False
+    assert not watch.look()
+    assert watch.is_trusted
+    engine.is_there = True
+    assert watch.look()
+
+
+def test_a_success_between_two_failures_keeps_the_trust() -> None:
+    watch = EngineWatch(Engine())
+    fail(watch, "a", "b")
+    with watch.generating("c"):
+        pass
+    fail(watch, "d", "e")
+    assert watch.look()
+
+
+def test_what_a_job_itself_is_to_blame_for_keeps_the_trust() -> None:
+    watch = EngineWatch(Engine())
+    fail(watch, "a", "b", "c", error=EngineRefusedError)
+    fail(watch, "a", "a", "a", "a")
+    assert watch.look()
