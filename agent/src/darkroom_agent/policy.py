@@ -30,8 +30,8 @@ from darkroom_agent.records import Claim, HeldElsewhere, Records
 from darkroom_agent.settings import Settings
 from darkroom_agent.transport import QueueMessage
 from darkroom_contract.errors import JobError, JobErrorCode
-from darkroom_contract.job import FieldError, Job, JobReference
-from darkroom_contract.message import NotAMessage, receive
+from darkroom_contract.job import FieldError, Job
+from darkroom_contract.message import ClaimedReference, NotAMessage, receive
 from darkroom_contract.records import ResultRecord
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus
@@ -114,7 +114,7 @@ class Policy:
         error = "nothing could be recorded or told of the job, however often it was received"
         return DeadLetter(JobError(code=JobErrorCode.AWS_UNAVAILABLE, message=error, retryable=True))
 
-    def _refuse(self, job: JobReference, error: JobError, patience: Patience) -> None:
+    def _refuse(self, job: ClaimedReference, error: JobError, patience: Patience) -> None:
         """Answer a job as failed whose message is not understood."""
         result = self._ended(JobStatus.FAILED, error=error)
         kept = patience(lambda: self.records.refuse(job, result))

@@ -10,8 +10,8 @@ from logging import getLogger
 from typing import Protocol
 
 from darkroom_contract.errors import JobError
-from darkroom_contract.job import Job, JobReference
-from darkroom_contract.message import NotAMessage, Received
+from darkroom_contract.job import Job
+from darkroom_contract.message import ClaimedReference, NotAMessage, Received
 from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
@@ -61,7 +61,7 @@ class Records(Protocol):
     def job(self, received: Received) -> Job:
         """The job that a message means; raises ``NotAMessage``."""
 
-    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord | None:
+    def refuse(self, job: ClaimedReference, result: ResultRecord) -> ResultRecord | None:
         """Record the failure of a job whose message is not understood; None when that is not to be told."""
 
     def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:
@@ -80,7 +80,7 @@ class NoRecords:
             )
         return job
 
-    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord:  # noqa: ARG002 - as the protocol has it
+    def refuse(self, job: ClaimedReference, result: ResultRecord) -> ResultRecord:  # noqa: ARG002 - as the protocol has it
         """Take the message's word for it."""
         return result
 
@@ -127,9 +127,10 @@ class StoredRecords:
             raise NotAMessage("the nonce is not that of the job's request.json")
         return request.job
 
-    def refuse(self, job: JobReference, result: ResultRecord) -> ResultRecord | None:
-        """Record the failure, if the API knows the job and nobody has begun it: the message may be anybody's."""
-        if self._store.request(job.tenant, job.job_id) is None or self._store.state(job.tenant, job.job_id):
+    def refuse(self, job: ClaimedReference, result: ResultRecord) -> ResultRecord | None:
+        """Record the failure, if the message is the API's own and nobody has begun the job."""
+        request = self._store.request(job.tenant, job.job_id)
+        if request is None or request.nonce != job.nonce or self._store.state(job.tenant, job.job_id):
             return None
         return self._store.create_result(job.tenant, job.job_id, result)
 

@@ -33,13 +33,19 @@ MAX_INLINE_BYTES = 200 * 1024
 _DIRECT_LABEL_LENGTH = 64
 
 
+class ClaimedReference(JobReference):
+    """The job that a message says it is for. Anybody may say so: its nonce has to be that of the job's request."""
+
+    nonce: str
+
+
 class NotAMessage(Exception):  # noqa: N818 - it names what the text is not
     """The text is no job: poison, which no retry would cure.
 
     ``reference`` is the job that it was to be, where Darkroom's own data still say so: it can be answered as failed.
     """
 
-    def __init__(self, reason: str, reference: JobReference | None = None) -> None:
+    def __init__(self, reason: str, reference: ClaimedReference | None = None) -> None:
         super().__init__(reason)
         self.reference = reference
 
@@ -114,7 +120,7 @@ class Message(Fact):
         return json.dumps(self.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
 
     @property
-    def reference(self) -> JobReference | None:
+    def reference(self) -> ClaimedReference | None:
         """The job that it is for, where the API gave it one."""
         return _reference(self.model_dump())
 
@@ -192,13 +198,17 @@ def _parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _reference(message: dict[str, Any]) -> JobReference | None:
+def _reference(message: dict[str, Any]) -> ClaimedReference | None:
     """The job that a message of Darkroom's own is for, though the rest of it may not be understood."""
     try:
         metadata = message["metadata"]
         own = metadata["darkroom"]
-        return JobReference(
-            tenant=own["tenant"], job_id=own["job_id"], label=metadata["id"], context=metadata.get("context")
+        return ClaimedReference(
+            tenant=own["tenant"],
+            job_id=own["job_id"],
+            label=metadata["id"],
+            context=metadata.get("context"),
+            nonce=own["nonce"],
         )
     except (LookupError, TypeError, ValidationError):
         return None

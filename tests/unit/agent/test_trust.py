@@ -67,3 +67,14 @@ def test_a_message_that_is_not_understood_fails_no_job_that_was_begun_or_is_unkn
     assert webui_cloud.count(webui_cloud.result_queue) == 0
     result = webui_cloud.store.result("default", job.job_id)
     assert (result.status if result else None) == (JobStatus.COMPLETED if known else None)
+
+
+def test_a_message_that_is_not_understood_and_has_another_nonce_fails_no_job(webui_cloud: Cloud) -> None:
+    job = new_job()
+    webui_cloud.store.create_request(RequestRecord(job=job, nonce="nonce", recorded_at=utcnow()))
+    message = json.loads(message_of(job, nonce="guessed"))
+    message["metadata"]["prefix"] = "a//b"
+    webui_cloud.send(message)
+    webui_cloud.dead_letter()
+    assert webui_cloud.count(webui_cloud.result_queue) == 0
+    assert webui_cloud.store.result("default", job.job_id) is None

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom_contract import v1, v1alpha1, v1alpha2
-from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, FieldError, Job, JobReference
-from darkroom_contract.message import MAX_INLINE_BYTES, Message, NotAMessage, receive
+from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, FieldError, Job
+from darkroom_contract.message import MAX_INLINE_BYTES, ClaimedReference, Message, NotAMessage, receive
 from darkroom_contract.types import Engine, Task
 from tests.unit.contract.test_types import json_values
 
@@ -127,7 +127,11 @@ def test_a_task_of_another_name_is_a_pipeline_which_only_comfyui_runs(metadata: 
 
 @pytest.mark.parametrize(
     "change",
-    [{"prefix": "../.."}, {"darkroom": {"api": "v9", "job_id": "j", "tenant": "studio"}}, {"runtime": {"name": "a"}}],
+    [
+        {"prefix": "../.."},
+        {"darkroom": {"api": "v9", "job_id": "j", "tenant": "studio", "nonce": "nonce"}},
+        {"runtime": {"name": "a"}},
+    ],
 )
 def test_a_message_of_the_api_that_does_not_parse_still_says_whose_job_it_is(change: dict[str, Any]) -> None:
     body = json.loads(Message.of(v1_job(id="j", context=[1]), "nonce").to_body())
@@ -135,7 +139,9 @@ def test_a_message_of_the_api_that_does_not_parse_still_says_whose_job_it_is(cha
     body["metadata"] |= change
     with pytest.raises(NotAMessage) as refusal:
         receive(json.dumps(body), "sqs")
-    assert refusal.value.reference == JobReference(tenant="studio", job_id="j", label="j", context=[1])
+    assert refusal.value.reference == ClaimedReference(
+        tenant="studio", job_id="j", label="j", context=[1], nonce="nonce"
+    )
 
 
 def test_a_job_of_the_api_under_a_label_outside_the_grammar_is_nobodys() -> None:
@@ -148,7 +154,7 @@ def test_a_job_of_the_api_under_a_label_outside_the_grammar_is_nobodys() -> None
 
 def test_a_claim_check_says_whose_job_it_is() -> None:
     message = receive(Message.of(v1_job(id="j", content={"a": "b" * MAX_INLINE_BYTES}), "nonce").to_body(), "m").message
-    assert message.reference == JobReference(tenant="default", job_id="j", label="j")
+    assert message.reference == ClaimedReference(tenant="default", job_id="j", label="j", nonce="nonce")
 
 
 @pytest.mark.parametrize(
