@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +15,7 @@ from darkroom_agent.fetcher import MAX_BYTES, Fetcher, SecondsLeft
 from darkroom_agent.media import INPUT_TYPES, media_type
 from darkroom_agent.settings import Settings
 from darkroom_contract import names
-from darkroom_contract.inputs import InputField, input_fields, replace_inputs
+from darkroom_contract.inputs import InputField, decoded, input_fields, replace_inputs
 from darkroom_contract.job import Job
 from darkroom_contract.types import DEFAULT_TENANT, Task
 
@@ -103,12 +102,9 @@ class Inputs:
 
 def _from_base64(text: str) -> bytes:
     """A picture in base64, or in a ``data:`` URL of it."""
-    header, _, data = text.rpartition(",")
-    if header and not (header.startswith("data:") and header.endswith(";base64")):
-        raise InputRefusedError("a data: URL of a picture is data:<type>;base64,<data>")
-    if len(data) * 3 // 4 > MAX_BYTES:
+    if len(text) * 3 // 4 > MAX_BYTES:
         raise InputRefusedError(f"the input is larger than {MAX_BYTES} bytes")
     try:
-        return base64.b64decode("".join(data.split()), validate=True)
-    except ValueError:
-        raise InputRefusedError("the input is neither a URL nor base64") from None
+        return decoded(text)
+    except ValueError as error:
+        raise InputRefusedError(str(error)) from None

@@ -84,6 +84,19 @@ def replace_inputs(content: dict[str, JsonValue], values: dict[InputField, str])
     return replaced
 
 
+def decoded(value: str) -> bytes:
+    """What stands in base64, or in a ``data:`` URL of it; raises ``ValueError`` with what would be right."""
+    data = value
+    if value.startswith("data:"):
+        header, _, data = value.partition(",")
+        if not header.endswith(";base64"):
+            raise ValueError("a data: URL of a picture is data:<type>;base64,<data>")
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except ValueError:
+        raise ValueError("an input is base64, a data: URL, or an https:// or s3:// URL") from None
+
+
 def problems(task: Task, content: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
     """What no agent may do about the inputs: the name of each field, and what would be right.
 
@@ -114,16 +127,8 @@ def _is_picture(field: InputField) -> bool:
 def _check_picture(field: InputField) -> None:
     if field.is_url:
         check_url(field.value)
-        return
-    data = field.value
-    if field.is_data_url:
-        header, _, data = data.partition(",")
-        if not header.endswith(";base64"):
-            raise ValueError("a data: URL of a picture is data:<type>;base64,<data>")
-    try:
-        base64.b64decode("".join(data.split()), validate=True)
-    except ValueError:
-        raise ValueError("an input is base64, a data: URL, or an https:// or s3:// URL") from None
+    else:
+        decoded(field.value)
 
 
 def _check_file_name(field: InputField) -> None:
