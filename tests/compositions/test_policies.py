@@ -121,7 +121,7 @@ def test_a_jobs_facts_have_one_writer_each() -> None:
     assert writers == {
         "request.json": ["api"],
         "published.json": ["api"],
-        "cancel": [],
+        "cancel": ["api"],
         "state.json": ["agent"],
         "result.json": ["agent"],
     }

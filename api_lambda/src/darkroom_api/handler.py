@@ -15,6 +15,7 @@ from darkroom_api import requests
 from darkroom_api.errors import Refused, refusal
 from darkroom_api.service import service
 from darkroom_api.telemetry import count, logger
+from darkroom_api.trace import traceparent
 from darkroom_contract import v1alpha1, v1alpha2
 from darkroom_contract.errors import ErrorCode, ErrorResponse
 from darkroom_contract.job import Api, Job
@@ -34,6 +35,7 @@ _SUBMISSIONS = {
     ("POST", "/v1/jobs"): Api.V1,
 }
 _STATUS = ("GET", "/v1/jobs/{id}")
+_CANCEL = ("POST", "/v1/jobs/{id}/cancel")
 
 _Event = Mapping[str, Any]
 _Answer = dict[str, Any]
@@ -59,14 +61,14 @@ def handler(event: _Event, context: LambdaContext) -> _Answer:
 def _respond(event: _Event, seconds: float, log: dict[str, object]) -> _Answer:
     route = (event.get("httpMethod", ""), event.get("resource", ""))
     api = _SUBMISSIONS.get(route)
-    if api is None and route != _STATUS:
-        known = ", ".join(f"{method} {path}" for method, path in (*_SUBMISSIONS, _STATUS))
+    if api is None and route not in (_STATUS, _CANCEL):
+        known = ", ".join(f"{method} {path}" for method, path in (*_SUBMISSIONS, _STATUS, _CANCEL))
         raise Refused(ErrorCode.UNKNOWN_ROUTE, f"there is no such method and path; there are {known}")
     log["api"] = api or Api.V1
     log["tenant"] = tenant = _tenant(event)
-    if api is None:
-        return _status(event, tenant, log)
-    return _submit(api, event, tenant, seconds, log)
+    if api is not None:
+        return _submit(api, event, tenant, seconds, log)
+    return _about(event, tenant, log, cancel=route == _CANCEL)
 
 
 def _submit(api: Api, event: _Event, tenant: str, seconds: float, log: dict[str, object]) -> _Answer:
@@ -76,7 +78,8 @@ def _submit(api: Api, event: _Event, tenant: str, seconds: float, log: dict[str,
     log["bytes"] = len(raw)
     request = requests.read_job(api, requests.read_body(raw), tenant)
     log |= {"job_id": request.job.job_id, "runtime": request.job.runtime, "task": request.job.task}
-    accepted = service().submissions.submit(request, min(_PATIENCE_SECONDS, seconds - _RESERVE_SECONDS))
+    patience = min(_PATIENCE_SECONDS, seconds - _RESERVE_SECONDS)
+    accepted = service().submissions.submit(request, patience, traceparent(headers, os.environ))
     job, view = accepted.facts.request.job, service().jobs.view(accepted.facts)
     log |= {"runtime": job.runtime, "outcome": "accepted" if accepted.published else "repeated"}
     if accepted.published:
@@ -97,11 +100,14 @@ def _alpha_response(job: Job, view: JobView) -> Fact:
     )
 
 
-def _status(event: _Event, tenant: str, log: dict[str, object]) -> _Answer:
+def _about(event: _Event, tenant: str, log: dict[str, object], *, cancel: bool) -> _Answer:
+    """Where a job stands, after it was cancelled if so."""
     job_id = requests.read_job_id((event.get("pathParameters") or {}).get("id", ""))
-    view = service().jobs.find(tenant, job_id)
+    jobs = service().jobs
+    facts = jobs.cancel(tenant, job_id) if cancel else jobs.find(tenant, job_id)
+    view = jobs.view(facts)
     log |= {"job_id": job_id, "runtime": view.runtime, "task": view.task, "outcome": view.status}
-    return _json(200, view)
+    return _json(202 if cancel and facts.result is None else 200, view)
 
 
 def _tenant(event: _Event) -> str:

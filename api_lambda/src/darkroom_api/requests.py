@@ -11,7 +11,7 @@ from darkroom_api.errors import Refused
 from darkroom_contract import v1, v1alpha1, v1alpha2
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, FieldError, Job, new_job_id
-from darkroom_contract.types import Identifier, Task
+from darkroom_contract.types import Identifier, OutputFormat, PictureFormat, Task
 
 #: Objects and arrays in each other. Records and messages add some, and no JSON parser reads more than it likes.
 MAX_DEPTH = 100
@@ -24,6 +24,12 @@ _PREFIX = (
 )
 _TASK = f"one of {', '.join(Task)}"
 _CONTENT = "an object: the engine's own request"
+_OUTPUT = {
+    "output": "an object with format and, where that is not png, perhaps quality",
+    "output.format": f"one of {', '.join(PictureFormat)}",
+    "output.quality": "a whole number from 1 to 100",
+    "notify_running": "true or false",
+}
 
 #: What each field of a request must be, in words.
 _EXPECTED: Mapping[Api, Mapping[str, str]] = {
@@ -42,6 +48,7 @@ _EXPECTED: Mapping[Api, Mapping[str, str]] = {
         "task.metadata.tasktype": _TASK,
         "task.metadata.prefix": _PREFIX,
         "task.content": _CONTENT,
+        **{f"task.metadata.{field}": expected for field, expected in _OUTPUT.items()},
     },
     Api.V1: {
         "id": _IDENTIFIER,
@@ -49,9 +56,9 @@ _EXPECTED: Mapping[Api, Mapping[str, str]] = {
         "task": _TASK,
         "prefix": _PREFIX,
         "content": _CONTENT,
+        **_OUTPUT,
     },
 }
-
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(Identifier)
 
@@ -139,5 +146,6 @@ def _field_error(api: Api, error: ErrorDetails) -> FieldError:
     if error["type"] == "missing":
         return FieldError(field, f"{field} is missing: it must be {expected}")
     if error["type"] == "extra_forbidden":
-        return FieldError(field, f"a request has no such field; it has {', '.join(v1.SubmitRequest.model_fields)}")
+        model = OutputFormat if len(error["loc"]) > 1 else v1.SubmitRequest
+        return FieldError(field, f"there is no such field; there are {', '.join(model.model_fields)}")
     return FieldError(field, f"{field} must be {expected}" if expected else error["msg"])

@@ -1,8 +1,8 @@
-"""Where jobs stand, from the facts that are kept of them. It reads S3, and writes nothing."""
+"""Where jobs stand, from the facts that are kept of them, and the end of what nobody wants any more. It talks to S3."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from darkroom_api.errors import Refused
@@ -42,12 +42,19 @@ class Jobs:
         self._s3 = s3
         self._output_bucket = output_bucket
 
-    def find(self, tenant: str, job_id: str) -> JobView:
-        """The status of a tenant's job."""
+    def find(self, tenant: str, job_id: str) -> JobFacts:
+        """What is known of a tenant's job; raises ``Refused`` when there is none."""
         request = self._store.request(tenant, job_id) if self._store else None
         if request is None:
             raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {job_id}, or its records have expired")
-        return self.view(self.facts(request))
+        return self.facts(request)
+
+    def cancel(self, tenant: str, job_id: str) -> JobFacts:
+        """Record that the client wants a job no more, unless it has ended or that is known; raises as ``find``."""
+        facts = self.find(tenant, job_id)
+        if self._store is None or facts.result or facts.cancel:
+            return facts
+        return replace(facts, cancel=self._store.create_cancel(tenant, job_id))
 
     def facts(self, request: RequestRecord) -> JobFacts:
         """What is known of a job; a result says it all."""
@@ -74,6 +81,7 @@ class Jobs:
             submitted_at=job.submitted_at,
             started_at=begun.started_at if begun else None,
             finished_at=result.finished_at if result else None,
+            seconds=result.seconds if result else {},
             progress=running.progress if running else None,
             images=tuple(Image(location=url, url=self._download_url(url)) for url in result.images) if result else (),
             output=result.output if result else None,

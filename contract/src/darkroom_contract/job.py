@@ -16,6 +16,8 @@ from darkroom_contract.types import (
     Fact,
     Identifier,
     JsonObject,
+    NotifyRunning,
+    Output,
     Prefix,
     Task,
     TenantName,
@@ -75,6 +77,8 @@ class Job(JobReference):
     content: JsonObject
     #: The model that a runtime with a dynamic checkpoint loads first.
     checkpoint: str | None = None
+    output: Output = None
+    notify_running: NotifyRunning = False
     submitted_at: Timestamp
 
     @property

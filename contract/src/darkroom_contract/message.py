@@ -18,6 +18,8 @@ from darkroom_contract.types import (
     Fact,
     Identifier,
     JsonObject,
+    NotifyRunning,
+    Output,
     Prefix,
     Task,
     TenantName,
@@ -66,6 +68,8 @@ class Delivery(Fact):
     tenant: TenantName
     nonce: str
     checkpoint: str | None = None
+    output: Output = None
+    notify_running: NotifyRunning = False
     submitted_at: Timestamp
 
 
@@ -104,6 +108,8 @@ class Message(Fact):
                     tenant=job.tenant,
                     nonce=nonce,
                     checkpoint=job.checkpoint,
+                    output=job.output,
+                    notify_running=job.notify_running,
                     submitted_at=job.submitted_at,
                 ),
             ),
@@ -147,6 +153,8 @@ class Message(Fact):
                     context=metadata.context,
                     content=self.content,
                     checkpoint=own.checkpoint,
+                    output=own.output,
+                    notify_running=own.notify_running,
                     submitted_at=own.submitted_at,
                 )
             content, checkpoint = split_routing(metadata.tasktype, self.content)

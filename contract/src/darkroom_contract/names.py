@@ -181,6 +181,11 @@ def job_key(tenant: str, job_id: str, fact: JobFact) -> str:
     return f"{JOBS_PREFIX}{tenant}/{job_id}/{fact}"
 
 
+def archived_result_key(tenant: str, job_id: str, nonce: str) -> str:
+    """Where a failed result of a job that is run again is kept; ``nonce`` is the result's own."""
+    return f"{JOBS_PREFIX}{tenant}/{job_id}/result-{nonce}.json"
+
+
 def registry_key(runtime: str) -> str:
     """Where a runtime's entry in the registry is kept, in the bucket for jobs."""
     return f"{REGISTRY_PREFIX}{runtime}.json"

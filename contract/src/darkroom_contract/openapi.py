@@ -50,12 +50,14 @@ def document(invoke_arn: str, title: str) -> dict[str, Any]:
         ]
     )
 
-    def operation(name: str, status: str, answer: type[BaseModel], request: type[BaseModel] | None) -> dict[str, Any]:
+    def operation(
+        name: str, answer: type[BaseModel], answers: dict[str, str], request: type[BaseModel] | None = None
+    ) -> dict[str, Any]:
         described: dict[str, Any] = {"operationId": name, "security": [{"apiKey": []}]}
         if request is not None:
             described["requestBody"] = {"required": True, "content": _json(known, request)}
         described["responses"] = {
-            status: {"description": "Accepted" if request else "Found", "content": _json(known, answer)},
+            **{status: {"description": words, "content": _json(known, answer)} for status, words in answers.items()},
             "default": {"description": "Refused", "content": _json(known, ErrorResponse)},
         }
         described["x-amazon-apigateway-integration"] = {
@@ -67,15 +69,22 @@ def document(invoke_arn: str, title: str) -> dict[str, Any]:
         }
         return described
 
-    job_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    job_id = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]}
     return {
         "openapi": "3.0.1",
         "info": {"title": title, "version": "1", "description": "Prompts to pictures, asynchronously."},
         "paths": {
-            "/v1alpha1": {"post": operation("submitV1alpha1", "200", v1alpha1.Response, v1alpha1.Request)},
-            "/v1alpha2": {"post": operation("submitV1alpha2", "200", v1alpha2.Response, v1alpha2.Request)},
-            "/v1/jobs": {"post": operation("submitJob", "202", v1.JobView, v1.SubmitRequest)},
-            "/v1/jobs/{id}": {"get": {"parameters": [job_id], **operation("getJob", "200", v1.JobView, None)}},
+            "/v1alpha1": {
+                "post": operation("submitV1alpha1", v1alpha1.Response, {"200": "Accepted"}, v1alpha1.Request)
+            },
+            "/v1alpha2": {
+                "post": operation("submitV1alpha2", v1alpha2.Response, {"200": "Accepted"}, v1alpha2.Request)
+            },
+            "/v1/jobs": {"post": operation("submitJob", v1.JobView, {"202": "Accepted"}, v1.SubmitRequest)},
+            "/v1/jobs/{id}": {"get": {**job_id, **operation("getJob", v1.JobView, {"200": "Found"})}},
+            "/v1/jobs/{id}/cancel": {
+                "post": {**job_id, **operation("cancelJob", v1.JobView, {"202": "Cancelled", "200": "Ended before"})}
+            },
         },
         "components": {
             "schemas": known.schemas,

@@ -7,7 +7,7 @@ from pydantic import Field
 from darkroom_contract import names
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job, JobReference
-from darkroom_contract.types import Context, Fact, Identifier, S3Url, TenantName, Timestamp
+from darkroom_contract.types import Context, Fact, Identifier, S3Url, Seconds, TenantName, Timestamp
 from darkroom_contract.v1 import JobStatus
 
 #: SNS takes 256 KiB with the attributes.
@@ -66,8 +66,7 @@ class ResultRecord(Fact):
     starts: int = 0
     started_at: Timestamp | None = None
     finished_at: Timestamp
-    #: Seconds of each stage: fetch, generate, save.
-    seconds: dict[str, float] = {}
+    seconds: Seconds = {}
     #: Random: tells whether the one that was stored first is the writer's own.
     nonce: str
 
@@ -84,6 +83,7 @@ class Notification(Fact):
     context: Context = {}
     job_id: Identifier
     tenant: TenantName
+    seconds: Seconds = {}
     error: JobError | None = None
 
     @classmethod
@@ -103,6 +103,7 @@ class Notification(Fact):
             context={} if job.has_large_context else job.context,
             job_id=job.job_id,
             tenant=job.tenant,
+            seconds=result.seconds,
             error=result.error,
         )
         fits = len(whole.to_json().encode()) <= MAX_NOTIFICATION_BYTES

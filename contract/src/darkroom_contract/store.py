@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _Record = TypeVar("_Record", bound=Fact)
-_Written = TypeVar("_Written", RequestRecord, ResultRecord)
+_Written = TypeVar("_Written", RequestRecord, CancelRecord, ResultRecord)
 
 
 class StateConflict(Exception):  # noqa: N818 - a conflict is what it is
@@ -46,6 +46,10 @@ class JobStore:
     def published(self, tenant: str, job_id: str) -> PublishedRecord | None:
         """When SNS got the job's message, if that is known."""
         return self._read(tenant, job_id, JobFact.PUBLISHED, PublishedRecord)
+
+    def create_cancel(self, tenant: str, job_id: str) -> CancelRecord:
+        """Record that the client wants the job no more, unless it said so before: what is kept then."""
+        return self._create(tenant, job_id, JobFact.CANCEL, CancelRecord(requested_at=utcnow()))
 
     def cancel(self, tenant: str, job_id: str) -> CancelRecord | None:
         """The client's wish to stop the job."""

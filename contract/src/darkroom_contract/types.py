@@ -1,6 +1,7 @@
 """The grammar of ids, names and values that every other model is built from. Pure."""
 
 import math
+import operator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -11,8 +12,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     JsonValue,
     StringConstraints,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -66,6 +69,30 @@ class Engine(StrEnum):
     def runs(self, task: Task) -> bool:
         """Whether the engine can run the task: ComfyUI runs workflows, the web UI everything else."""
         return (task is Task.PIPELINE) == (self is Engine.COMFYUI)
+
+
+class PictureFormat(StrEnum):
+    """The file formats that pictures can be had in."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+    AVIF = "avif"
+
+
+class OutputFormat(Model):
+    """The file format that a client wants its pictures in."""
+
+    format: PictureFormat
+    #: 1 to 100; WebP at 100 is without loss. None: as good as the agent finds fitting, and what is already in the
+    #: format stays byte for byte.
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _lossy(self) -> Self:
+        if self.format is PictureFormat.PNG and self.quality is not None:
+            raise ValueError("a PNG is without loss; leave the quality out")
+        return self
 
 
 def _finite_unicode(value: Any) -> Any:
@@ -128,3 +155,16 @@ Timestamp = AwareDatetime
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(_finite_unicode)]
 #: What a client wants back in the notification, unchanged. Null is the same as none.
 Context = Annotated[JsonValue, BeforeValidator(_context)]
+
+# Fields that are written only when they say something: a request without them keeps its fingerprint, and messages and
+# notifications of the AWS guidance's clients look as they did.
+
+_IF_ANY = Field(exclude_if=operator.not_)
+
+#: The format that the client wants its pictures in. None: as the engine makes them.
+Output = Annotated[OutputFormat | None, _IF_ANY]
+#: Whether the client wants a notification when its job begins, too.
+NotifyRunning = Annotated[bool, _IF_ANY]
+#: How long a job took: ``wait`` (from the submission until an agent got it), ``fetch`` (its input pictures),
+#: ``generate``, ``upload`` (its pictures), and ``total`` from the submission to the result.
+Seconds = Annotated[dict[str, float], _IF_ANY]

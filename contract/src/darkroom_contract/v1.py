@@ -15,9 +15,12 @@ from darkroom_contract.types import (
     Identifier,
     JsonObject,
     Model,
+    NotifyRunning,
+    Output,
     Prefix,
     RuntimeName,
     S3Url,
+    Seconds,
     Task,
     Timestamp,
     utcnow,
@@ -33,6 +36,8 @@ class SubmitRequest(Model):
     task: Task = Task.TEXT_TO_IMAGE
     prefix: Prefix | None = None
     context: Context = {}
+    output: Output = None
+    notify_running: NotifyRunning = False
     content: JsonObject
 
     def fingerprint(self) -> str:
@@ -53,6 +58,8 @@ class SubmitRequest(Model):
             prefix=self.prefix,
             context=self.context,
             content=self.content,
+            output=self.output,
+            notify_running=self.notify_running,
             submitted_at=utcnow(),
         )
 
@@ -80,7 +87,7 @@ class Image(Fact):
 
 
 class JobView(Fact):
-    """The answer to a submission and to ``GET /v1/jobs/{id}``."""
+    """A job as its client sees it: the answer to a submission, a question and a cancellation."""
 
     id: Identifier
     status: JobStatus
@@ -91,6 +98,7 @@ class JobView(Fact):
     submitted_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
+    seconds: Seconds = {}
     #: The share of the running job that is done, 0 to 1.
     progress: Annotated[float, Field(ge=0, le=1)] | None = None
     images: tuple[Image, ...] = ()

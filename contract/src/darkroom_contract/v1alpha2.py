@@ -1,7 +1,18 @@
 """The AWS guidance's second request version: ``task`` with metadata and the engine's own content. Pure."""
 
 from darkroom_contract.job import Api, Job
-from darkroom_contract.types import Context, Fact, Identifier, JsonObject, Prefix, RuntimeName, Task, utcnow
+from darkroom_contract.types import (
+    Context,
+    Fact,
+    Identifier,
+    JsonObject,
+    NotifyRunning,
+    Output,
+    Prefix,
+    RuntimeName,
+    Task,
+    utcnow,
+)
 from darkroom_contract.v1alpha1 import split_routing
 
 
@@ -13,6 +24,9 @@ class Metadata(Fact):
     tasktype: Task
     prefix: Prefix
     context: Context = {}
+    #: Darkroom's own; the guidance's API passes over what it does not know in the metadata.
+    output: Output = None
+    notify_running: NotifyRunning = False
 
 
 class TaskBody(Fact):
@@ -42,6 +56,8 @@ class Request(Fact):
             context=metadata.context,
             content=content,
             checkpoint=checkpoint,
+            output=metadata.output,
+            notify_running=metadata.notify_running,
             submitted_at=utcnow(),
         )
 

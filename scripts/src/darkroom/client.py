@@ -1,4 +1,4 @@
-"""A client of the API: submit a job, follow it, fetch its pictures. It talks HTTP to one deployment."""
+"""A client of the API: submit a job, follow or cancel it, fetch its pictures. It talks HTTP to one deployment."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +51,10 @@ class Client:
     def job(self, job_id: str) -> JobView:
         """Where a job stands; raises ``RequestRefused`` or httpx's errors."""
         return self._ask("GET", f"v1/jobs/{job_id}")
+
+    def cancel(self, job_id: str) -> JobView:
+        """Cancel a job, unless it has ended; raises ``RequestRefused`` or httpx's errors."""
+        return self._ask("POST", f"v1/jobs/{job_id}/cancel")
 
     def follow(self, job: JobView, meanwhile: Callable[[], None] = lambda: None) -> Iterator[JobView]:
         """The job each time it has moved, until nothing will change any more.

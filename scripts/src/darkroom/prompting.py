@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from darkroom.client import Client
 from darkroom_contract.job import is_workflow
-from darkroom_contract.types import Task
+from darkroom_contract.types import OutputFormat, PictureFormat, Task
 from darkroom_contract.v1 import JobView, SubmitRequest
 
 #: Stands in a workflow file where the prompt's text goes.
@@ -46,6 +46,13 @@ def build_request(
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.TEXT_TO_IMAGE, content=content)
     content["init_images"] = [_base64(image)]
     return SubmitRequest(id=job_id, runtime=runtime, task=Task.IMAGE_TO_IMAGE, content=content)
+
+
+def output_format(picture_format: PictureFormat | None, quality: int | None) -> OutputFormat | None:
+    """The format to ask for; raises ``UsageError`` for a quality of nothing, or of what has none."""
+    if quality is not None and picture_format in (None, PictureFormat.PNG):
+        raise UsageError("--quality goes with --format jpeg, webp or avif")
+    return OutputFormat(format=picture_format, quality=quality) if picture_format else None
 
 
 def show_progress(

@@ -92,6 +92,11 @@ def get(job_id: str, *, tenant: str = "default") -> Answer:
     return invoke(event("GET", "/v1/jobs/{id}", job_id=job_id, api_key=key(tenant)))
 
 
+def cancel(job_id: str, *, tenant: str = "default") -> Answer:
+    """The answer to the wish that a job be stopped."""
+    return invoke(event("POST", "/v1/jobs/{id}/cancel", job_id=job_id, api_key=key(tenant)))
+
+
 def v1alpha1_body(**routing: object) -> dict[str, Any]:
     return {
         "prompt": "a lighthouse",

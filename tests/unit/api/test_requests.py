@@ -29,7 +29,15 @@ IDENTIFIER = "1 to 128 letters, digits, '-' and '_'"
 
 @pytest.mark.parametrize(
     ("method", "resource"),
-    [("GET", V1), ("GET", V1ALPHA1), ("DELETE", "/v1/jobs/{id}"), ("POST", "/v2/jobs"), ("POST", "/"), ("", "")],
+    [
+        ("GET", V1),
+        ("GET", V1ALPHA1),
+        ("DELETE", "/v1/jobs/{id}"),
+        ("GET", "/v1/jobs/{id}/cancel"),
+        ("POST", "/v2/jobs"),
+        ("POST", "/"),
+        ("", ""),
+    ],
 )
 def test_a_method_and_path_that_is_not_there_is_unknown(method: str, resource: str) -> None:
     answer = invoke(event(method, resource, "{}"))
@@ -198,7 +206,18 @@ def test_a_missing_field_is_named(resource: str, body: dict[str, Any], field: st
         (V1, v1_body(task="paint"), "task", "one of text-to-image"),
         (V1, v1_body(prefix="a//b"), "prefix", "single slashes"),
         (V1, v1_body(content="a cat"), "content", "the engine's own request"),
-        (V1, v1_body(prompt="a cat"), "prompt", "id, runtime, task, prefix, context, content"),
+        (V1, v1_body(prompt="a cat"), "prompt", "id, runtime, task, prefix, context, output, notify_running, content"),
+        (V1, v1_body(output="webp"), "output", "an object with format"),
+        (V1, v1_body(output={"format": "png", "quality": 80}), "output", "where that is not png"),
+        (V1, v1_body(output={"quality": 80}), "output.format", "one of png, jpeg, webp, avif"),
+        (V1, v1_body(output={"format": "gif"}), "output.format", "one of png, jpeg, webp, avif"),
+        (V1, v1_body(output={"format": "webp", "quality": 0}), "output.quality", "from 1 to 100"),
+        (V1, v1_body(output={"format": "webp", "quality": 80.5}), "output.quality", "from 1 to 100"),
+        (V1, v1_body(output={"format": "webp", "lossless": True}), "output.lossless", "there are format, quality"),
+        (V1, v1_body(notify_running="often"), "notify_running", "true or false"),
+        (V1ALPHA2, v1alpha2_body(output={"format": "gif"}), "task.metadata.output.format", "one of png"),
+        (V1ALPHA2, v1alpha2_body(output={"format": "avif", "q": 1}), "task.metadata.output.q", "format, quality"),
+        (V1ALPHA2, v1alpha2_body(notify_running="often"), "task.metadata.notify_running", "true or false"),
     ],
 )
 def test_a_wrong_field_is_told_what_would_be_right(resource: str, body: dict[str, Any], field: str, words: str) -> None:

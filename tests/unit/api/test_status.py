@@ -1,5 +1,6 @@
 """What a client is told of a job."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
@@ -14,7 +15,7 @@ from darkroom_contract.records import CancelRecord, RequestRecord, ResultRecord,
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus, SubmitRequest
 from tests.unit.api.conftest import OUTPUTS, Cloud, environment
-from tests.unit.api.events import V1, V1ALPHA1, get, post, v1_body, v1alpha1_body
+from tests.unit.api.events import V1, V1ALPHA1, Answer, cancel, get, post, v1_body, v1alpha1_body
 
 PICTURE = "shop/mine/mine-1a2b-1.png"
 
@@ -34,8 +35,10 @@ def state(lease: timedelta) -> StateRecord:
     return StateRecord(starts=1, holder="pod", lease_until=now + lease, started_at=now, updated_at=now, progress=0.5)
 
 
-def result(status: JobStatus = JobStatus.COMPLETED, error: JobError | None = None) -> ResultRecord:
-    assert status in (JobStatus.COMPLETED, JobStatus.FAILED)
+def result(
+    status: JobStatus = JobStatus.COMPLETED, error: JobError | None = None, seconds: dict[str, float] | None = None
+) -> ResultRecord:
+    assert status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
     return ResultRecord(
         status=status,
         runtime="sdxl",
@@ -44,6 +47,7 @@ def result(status: JobStatus = JobStatus.COMPLETED, error: JobError | None = Non
         error=error,
         started_at=utcnow(),
         finished_at=utcnow(),
+        seconds=seconds or {},
         nonce="n",
     )
 
@@ -101,6 +105,12 @@ def test_the_pictures_of_a_completed_job_can_be_downloaded(cloud: Cloud, job: st
         assert download.read() == b"a picture"
 
 
+def test_a_finished_job_says_how_long_it_took(cloud: Cloud, job: str) -> None:
+    seconds = {"wait": 0.8, "fetch": 0.1, "generate": 4.2, "upload": 0.3, "total": 5.4}
+    put(cloud, JobFact.RESULT, result(seconds=seconds))
+    assert get(job).body["seconds"] == seconds
+
+
 def test_a_failed_job_says_why(cloud: Cloud, job: str) -> None:
     put(cloud, JobFact.RESULT, result(JobStatus.FAILED, JobError(code=JobErrorCode.NO_PICTURES, message="none")))
     answer = get(job)
@@ -115,8 +125,9 @@ def test_a_v1alpha_job_can_be_asked_for_too(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "../mine", "a" * 129, "mine/request.json"])
-def test_an_id_outside_the_grammar_is_invalid(cloud: Cloud, job_id: str) -> None:
-    answer = get(job_id)
+@pytest.mark.parametrize("ask", [get, cancel])
+def test_an_id_outside_the_grammar_is_invalid(cloud: Cloud, ask: Callable[[str], Answer], job_id: str) -> None:
+    answer = ask(job_id)
     assert (answer.status, answer.error["field"]) == (422, "id")
     assert "letters, digits" in answer.error["message"]
 

@@ -10,7 +10,7 @@ from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, Job
 from darkroom_contract.names import JobFact, job_key
 from darkroom_contract.registry import RegistryEntry
-from darkroom_contract.types import Engine, Task
+from darkroom_contract.types import Engine, OutputFormat, PictureFormat, Task
 from tests.unit.api.conftest import CHECKPOINT, JOBS, OUTPUTS, Cloud, environment
 from tests.unit.api.events import V1, V1ALPHA1, V1ALPHA2, post, v1_body, v1alpha1_body, v1alpha2_body
 
@@ -119,6 +119,22 @@ def test_what_is_published_is_what_is_recorded(cloud: Cloud, resource: str, body
     assert received.message.metadata.darkroom is not None
     assert received.message.metadata.darkroom.nonce == record.nonce
     assert record.job.job_id == answer.headers.get("x-darkroom-job", "order-1")
+
+
+@pytest.mark.parametrize("size", [1, 300 * 1024])
+@pytest.mark.parametrize(("resource", "in_metadata"), [(V1, False), (V1ALPHA2, True)])
+def test_the_wishes_of_a_request_go_with_its_job(cloud: Cloud, resource: str, in_metadata: bool, size: int) -> None:
+    wishes = {"output": {"format": "webp", "quality": 80}, "notify_running": True}
+    content = {"prompt": "a cat", "styles": ["A" * size]}
+    body = v1alpha2_body(content, **wishes) if in_metadata else v1_body(content=content, **wishes)
+    assert post(resource, body).status in (200, 202)
+    [record] = cloud.requests()
+    assert record.job.output == OutputFormat(format=PictureFormat.WEBP, quality=80)
+    assert record.job.notify_running
+    [received] = cloud.published()
+    assert received.message.metadata.darkroom is not None
+    assert received.message.metadata.darkroom.output == record.job.output
+    assert received.message.metadata.darkroom.notify_running
 
 
 def test_a_v1alpha_id_is_a_label_that_may_repeat(cloud: Cloud) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from darkroom_contract import v1, v1alpha1, v1alpha2
 from darkroom_contract.job import MAX_CONTEXT_BYTES, Api, FieldError, Job
 from darkroom_contract.message import MAX_INLINE_BYTES, ClaimedReference, Message, NotAMessage, receive
-from darkroom_contract.types import Engine, Task
+from darkroom_contract.types import Engine, OutputFormat, PictureFormat, Task
 from tests.unit.contract.test_types import json_values
 
 CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
@@ -69,6 +69,15 @@ def test_a_v1alpha2_request_is_routed_by_its_runtime() -> None:
     assert (job.route, job.folder, job.context) == (("runtime", "sdxl"), "studio/p/a", [1])
 
 
+def test_a_v1alpha2_request_may_say_its_wishes_in_the_metadata() -> None:
+    wishes = {"output": {"format": "avif"}, "notify_running": True}
+    metadata = {"id": "a", "runtime": "sdxl", "tasktype": "text-to-image", "prefix": "p", **wishes}
+    job = v1alpha2.Request.model_validate({"task": {"metadata": metadata, "content": {}}}).to_job(
+        tenant="studio", job_id="j"
+    )
+    assert (job.output, job.notify_running) == (OutputFormat(format=PictureFormat.AVIF), True)
+
+
 def test_the_meaning_of_a_v1_request_has_one_fingerprint() -> None:
     one = v1.SubmitRequest.model_validate_json('{"runtime": "a", "content": {"x": 1, "y": [2.5]}}')
     same = v1.SubmitRequest.model_validate_json('{"content":{"y":[2.5],"x":1},"runtime":"a","task":"text-to-image"}')
@@ -76,13 +85,50 @@ def test_the_meaning_of_a_v1_request_has_one_fingerprint() -> None:
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
 
 
-@given(content=st.dictionaries(st.text(), json_values, max_size=4), context=json_values)
-def test_a_job_survives_its_way_through_the_queue(content: dict[str, Any], context: Any) -> None:
-    job = v1_job(content=content, context=context)
+def test_a_request_without_wishes_has_the_fingerprint_that_it_always_had() -> None:
+    """A client may send a request again after the API was upgraded."""
+    body = {"id": "mine", "runtime": "sdxl", "prefix": "a", "context": [1], "content": {"prompt": "ü", "seed": 1}}
+    recorded = "da6552c597b0f81b647a47cb58c8ff3f947e56fa04f482cabea303bef1a3bf90"
+    assert v1.SubmitRequest.model_validate(body).fingerprint() == recorded
+    others = ({"output": {"format": "png"}}, {"output": {"format": "jpeg"}}, {"notify_running": True})
+    assert len({v1.SubmitRequest.model_validate(body | other).fingerprint() for other in others} | {recorded}) == 4
+
+
+output_formats = st.builds(OutputFormat, format=st.just(PictureFormat.PNG)) | st.builds(
+    OutputFormat,
+    format=st.sampled_from([PictureFormat.JPEG, PictureFormat.WEBP, PictureFormat.AVIF]),
+    quality=st.none() | st.integers(1, 100),
+)
+
+
+@given(
+    content=st.dictionaries(st.text(), json_values, max_size=4),
+    context=json_values,
+    output=st.none() | output_formats,
+    notify_running=st.booleans(),
+)
+def test_a_job_survives_its_way_through_the_queue(
+    content: dict[str, Any], context: Any, output: OutputFormat | None, notify_running: bool
+) -> None:
+    job = v1_job(content=content, context=context, output=output, notify_running=notify_running)
     text = Message.of(job, "nonce").to_body()
     enveloped = json.dumps({"Type": "Notification", "MessageId": "sns", "Message": text})
     for body in (text, enveloped):
         assert receive(body, "sqs").message.to_job("unused") == job
+
+
+def test_a_job_that_was_recorded_before_there_were_wishes_has_none() -> None:
+    job = v1_job()
+    recorded = json.loads(job.to_json())
+    assert not {"output", "notify_running"} & set(recorded)
+    assert Job.model_validate(recorded) == job
+    assert (job.output, job.notify_running) == (None, False)
+
+
+def test_the_message_of_a_job_without_wishes_is_as_it_always_was() -> None:
+    metadata = json.loads(Message.of(v1_job(id="j"), "nonce").to_body())["metadata"]
+    assert set(metadata) == {"id", "runtime", "tasktype", "context", "darkroom"}
+    assert set(metadata["darkroom"]) == {"api", "job_id", "tenant", "nonce", "submitted_at"}
 
 
 def test_a_large_content_stays_behind_and_the_message_says_whose_it_is() -> None:

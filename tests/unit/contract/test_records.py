@@ -33,6 +33,43 @@ def test_a_notification_has_every_picture() -> None:
     assert notification.context == [1]
 
 
+def test_a_notification_says_how_long_the_job_took() -> None:
+    seconds = {"wait": 0.8, "generate": 4.2, "total": 5.1}
+    timed = result(1).model_copy(update={"seconds": seconds})
+    assert json.loads(Notification.of(v1_job(), timed).to_json())["seconds"] == seconds
+
+
+def test_the_guidance_s_clients_find_the_fields_that_they_know() -> None:
+    notification = json.loads(Notification.of(v1_job(id="j"), result(1)).to_json())
+    assert notification == {
+        "runtime": "sdxl",
+        "id": "j",
+        "result": True,
+        "status": "completed",
+        "image_url": ["s3://outputs/a/job/job-0a1b-0.png"],
+        "output_url": OUTPUT,
+        "context": {},
+        "job_id": "j",
+        "tenant": "default",
+    }
+
+
+def test_a_cancelled_job_is_told_as_one_without_success_and_without_error() -> None:
+    cancelled = ResultRecord(status=JobStatus.CANCELLED, runtime="sdxl", finished_at=utcnow(), nonce="n")
+    notification = Notification.of(v1_job(id="j", context=[1]), cancelled)
+    assert json.loads(notification.to_json()) == {
+        "runtime": "sdxl",
+        "id": "j",
+        "result": False,
+        "status": "cancelled",
+        "image_url": [],
+        "context": [1],
+        "job_id": "j",
+        "tenant": "default",
+    }
+    assert notification.attributes["status"] == "cancelled"
+
+
 def test_a_notification_that_would_be_too_large_leaves_the_pictures_out() -> None:
     job = v1_job(prefix="p" * 500, context="c" * (MAX_CONTEXT_BYTES - 2))
     notification = Notification.of(job, result(2000, "p" * 500))

@@ -115,6 +115,13 @@ def test_patience_ends(trouble: int, raised: type[Exception]) -> None:
     assert len(api.requests) == 1
 
 
+@pytest.mark.parametrize("trouble", [429, 503, HANGS_UP])
+def test_to_cancel_a_job_may_be_asked_again_and_again(trouble: int) -> None:
+    with served(trouble, view(JobStatus.CANCELLED)) as (api, client):
+        assert client.cancel("a").status is JobStatus.CANCELLED
+    assert api.requests == [("POST", "/prod/v1/jobs/a/cancel", None)] * 2
+
+
 def test_a_url_that_is_none_is_said_at_once() -> None:
     with Client("darkroom.example/prod", "key") as client, pytest.raises(httpx.UnsupportedProtocol):
         client.job("a")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from darkroom.prompting import UsageError, build_request
-from darkroom_contract.types import Task
+from darkroom.prompting import UsageError, build_request, output_format
+from darkroom_contract.types import OutputFormat, PictureFormat, Task
 from darkroom_contract.v1 import SubmitRequest
 
 
@@ -44,6 +44,18 @@ def test_words_alone_are_text_to_image() -> None:
     assert (request.id, request.runtime, request.task) == ("a", "runtime", Task.TEXT_TO_IMAGE)
     assert request.content == {"prompt": "a cat", "steps": 20, "width": 512, "height": 512}
     assert build(seed=0).content["seed"] == 0
+
+
+def test_a_format_may_be_asked_for_with_or_without_a_quality() -> None:
+    assert output_format(PictureFormat.WEBP, 80) == OutputFormat(format=PictureFormat.WEBP, quality=80)
+    assert output_format(PictureFormat.PNG, None) == OutputFormat(format=PictureFormat.PNG)
+    assert output_format(None, None) is None
+
+
+@pytest.mark.parametrize("picture_format", [None, PictureFormat.PNG])
+def test_a_quality_of_nothing_is_refused(picture_format: PictureFormat | None) -> None:
+    with pytest.raises(UsageError, match="--quality goes with"):
+        output_format(picture_format, 80)
 
 
 def test_words_with_a_picture_are_image_to_image(image: Path) -> None:

@@ -10,7 +10,7 @@ def api(names: Names) -> list[Statement]:
     """What the API's function may do."""
     return [
         allow("PublishPrompts", ["sns:Publish"], [names.topic_arn(names.prompt_topic)]),
-        allow("RecordJobs", ["s3:PutObject"], _job_facts(names, JobFact.REQUEST, JobFact.PUBLISHED)),
+        allow("RecordJobs", ["s3:PutObject"], _job_facts(names, JobFact.REQUEST, JobFact.PUBLISHED, JobFact.CANCEL)),
         allow(
             "ReadJobsAndRegistry",
             ["s3:GetObject"],
