@@ -15,7 +15,7 @@ from darkroom_demo.server import ENGINES, DemoServer, Settings, serve
 def main() -> None:
     """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m darkroom_demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--engine", choices=list(ENGINES), required=True, help="whose API to speak")
+    parser.add_argument("--engine", choices=ENGINES, required=True, help="whose API to speak")
     parser.add_argument("--host", default=Settings.host)
     parser.add_argument("--port", type=int, default=Settings.port, help="0 for any free port")
     parser.add_argument("--seconds-per-step", type=_seconds, default=Settings.seconds_per_step)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ from darkroom_demo.comfyui.api import ComfyUI
 from darkroom_demo.sdwebui.api import WebUI
 
 Engine: TypeAlias = Literal["sdwebui", "comfyui"]
-ENGINES: dict[Engine, type[WebUI] | type[ComfyUI]] = {"sdwebui": WebUI, "comfyui": ComfyUI}
+ENGINES = get_args(Engine)
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Settings:
     port: int = 7860
     seconds_per_step: float = 0.02
     load_seconds: float = 0.0
+    #: As the web UI's own flag: without its pages there is no /internal/… either.
+    nowebui: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,8 @@ async def serve(settings: Settings, stop: asyncio.Event, on_listening: Callable[
     if stop.is_set():
         return
     with tempfile.TemporaryDirectory(prefix=f"darkroom-demo-{settings.engine}-") as folder:
-        app = ENGINES[settings.engine](settings.seconds_per_step, Path(folder)).application()
         # Requests that run are interrupted at shutdown; those that wait are dropped after a second.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(_application(settings, Path(folder)), access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port)
@@ -62,10 +63,18 @@ async def serve(settings: Settings, stop: asyncio.Event, on_listening: Callable[
             await runner.cleanup()
 
 
+def _application(settings: Settings, folder: Path) -> web.Application:
+    if settings.engine == "comfyui":
+        return ComfyUI(settings.seconds_per_step, folder).application()
+    return WebUI(settings.seconds_per_step, folder, nowebui=settings.nowebui).application()
+
+
 @contextmanager
-def serving(engine: Engine, seconds_per_step: float = 0.0, load_seconds: float = 0.0) -> Iterator[DemoServer]:
-    """Run a demo runtime on a free port in a background thread for as long as the context lasts."""
-    settings = Settings(engine, port=0, seconds_per_step=seconds_per_step, load_seconds=load_seconds)
+def serving(
+    engine: Engine, seconds_per_step: float = 0.0, load_seconds: float = 0.0, *, port: int = 0, nowebui: bool = False
+) -> Iterator[DemoServer]:
+    """Run a demo runtime, on any free port, in a background thread for as long as the context lasts."""
+    settings = Settings(engine, "127.0.0.1", port, seconds_per_step, load_seconds, nowebui)
     started: Future[tuple[DemoServer, Callable[[], None]]] = Future()
 
     async def run() -> None:

@@ -271,6 +271,89 @@ def test_requests_run_one_after_the_other_in_the_order_of_their_arrival(slow_web
             assert answer.result().json()["parameters"]["steps"] == steps
 
 
+def task_progress(url: str, name: str) -> dict[str, Any]:
+    progress: dict[str, Any] = HTTP.post(
+        f"{url}/internal/progress", json={"id_task": name, "live_preview": False}
+    ).json()
+    return progress
+
+
+def task_progress_when(url: str, name: str, flag: str) -> dict[str, Any]:
+    """Ask for the progress of a named request until the flag is set, and return it."""
+    for _ in range(3_000):
+        progress = task_progress(url, name)
+        if progress[flag]:
+            return progress
+    raise AssertionError(f"the request was never {flag}; the last answer was {progress}")
+
+
+def test_a_named_request_is_queued_then_active_then_completed(slow_webui: str) -> None:
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(post, slow_webui, "txt2img", SMALL | {"force_task_id": "first"})
+        active = task_progress_when(slow_webui, "first", "active")
+        assert active == active | {"queued": False, "completed": False, "live_preview": None, "id_live_preview": -1}
+        second = pool.submit(post, slow_webui, "txt2img", SMALL | {"force_task_id": "second"})
+        queued = task_progress_when(slow_webui, "second", "queued")
+        assert queued == queued | {"active": False, "completed": False, "progress": None, "eta": None}
+        assert queued["textinfo"] == "In queue: 1/1"
+        client_of(slow_webui).interrupt()
+        assert first.result().status_code == 200
+        completed = task_progress(slow_webui, "first")
+        assert completed == completed | {"active": False, "queued": False, "completed": True}
+        task_progress_when(slow_webui, "second", "active")
+        client_of(slow_webui).interrupt()
+        assert second.result().status_code == 200
+
+
+def test_the_progress_of_a_named_request_is_that_of_its_steps_and_batches() -> None:
+    with serving("sdwebui", seconds_per_step=0.01) as server, ThreadPoolExecutor() as pool:
+        body = SMALL | {"force_task_id": "long", "n_iter": 2, "steps": 100_000}
+        answer = pool.submit(post, server.url, "txt2img", body)
+        progress_when(server.url, lambda progress: progress["state"]["sampling_step"] > 0)
+        assert 0 < task_progress(server.url, "long")["progress"] < 0.5
+        client_of(server.url).skip()
+        progress_when(server.url, lambda progress: progress["state"]["job_no"] == 1)
+        assert 0.5 <= task_progress(server.url, "long")["progress"] < 1
+        client_of(server.url).interrupt()
+        assert answer.result().status_code == 200
+
+
+def test_a_request_that_raised_is_called_active_until_the_next_begins(webui: str) -> None:
+    assert post(webui, "txt2img", SMALL | {"force_task_id": "failing", "width": 4096}).status_code == 500
+    stale = task_progress(webui, "failing")
+    assert stale == stale | {"active": True, "queued": False, "completed": False, "progress": 0}
+    assert post(webui, "txt2img", SMALL).status_code == 200
+    gone = task_progress(webui, "failing")
+    assert gone == gone | {"active": False, "completed": False, "textinfo": "Waiting..."}
+
+
+def test_a_request_that_raised_before_it_began_stays_in_the_queue(webui: str) -> None:
+    body = SMALL | {"force_task_id": "broken", "init_images": ["?"]}
+    assert post(webui, "img2img", body).status_code == 500
+    assert task_progress(webui, "broken")["queued"] is True
+
+
+def test_the_last_sixteen_requests_are_remembered(webui: str) -> None:
+    for number in range(17):
+        post(webui, "txt2img", SMALL | {"force_task_id": f"task-{number}"})
+    assert task_progress(webui, "task-0")["completed"] is False
+    assert task_progress(webui, "task-1")["completed"] is True
+
+
+def test_an_interrupt_is_taken_back_when_the_next_request_begins(webui: str) -> None:
+    client_of(webui).interrupt()
+    assert client_of(webui).get_progress()["state"]["interrupted"] is True
+    assert len(post(webui, "txt2img", SMALL).json()["images"]) == 1
+    assert client_of(webui).get_progress()["state"]["interrupted"] is False
+
+
+def test_without_its_pages_there_is_no_internal_api() -> None:
+    with serving("sdwebui", nowebui=True) as server:
+        assert HTTP.post(f"{server.url}/internal/progress", json={"id_task": "a"}).status_code == 404
+        assert HTTP.get(f"{server.url}/internal/ping").status_code == 404
+        assert client_of(server.url).get_cmd_flags()["nowebui"] is True
+
+
 def test_pictures_can_be_jpeg(webui: str) -> None:
     answer = post(webui, "txt2img", SMALL).json()
     assert b64decode(answer["images"][0]).startswith(b"\x89PNG")

@@ -9,7 +9,6 @@ import base64
 import io
 import os
 import resource
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from darkroom_demo.sdwebui.request import (
     IMG2IMG,
     INTERROGATE,
     PNG_INFO,
+    PROGRESS,
     TXT2IMG,
     ApiError,
     InvalidRequestError,
@@ -38,6 +38,7 @@ from darkroom_demo.sdwebui.request import (
     sampler_and_scheduler,
 )
 from darkroom_demo.sdwebui.state import State
+from darkroom_demo.sdwebui.tasks import Tasks
 
 LISTS: dict[str, Any] = {
     "sd-models": [
@@ -68,7 +69,6 @@ LISTS: dict[str, Any] = {
     ],
     "embeddings": {"loaded": {}, "skipped": {}},
     "scripts": {"txt2img": [], "img2img": []},
-    "cmd-flags": {"api": True, "listen": True, "nowebui": True},
 } | {
     name: []
     for name in (
@@ -84,12 +84,13 @@ LISTS: dict[str, Any] = {
 
 
 class WebUI:
-    """One web UI: its options, its state, its lock."""
+    """One web UI: its options, its state, its lock. Started with --nowebui it has no internal API."""
 
-    def __init__(self, seconds_per_step: float, folder: Path) -> None:
+    def __init__(self, seconds_per_step: float, folder: Path, *, nowebui: bool = False) -> None:
+        self.nowebui = nowebui
         self.state = State()
+        self.tasks = Tasks()
         self.queue_lock = asyncio.Lock()
-        self.pending_tasks: dict[str, float] = {}
         self.options: dict[str, Any] = {
             "samples_format": "png",
             "jpeg_quality": 80,
@@ -101,7 +102,7 @@ class WebUI:
             "live_previews_enable": False,
             "show_progress_every_n_steps": 10,
         }
-        self.processor = Processor(self.state, self.options, seconds_per_step, folder)
+        self.processor = Processor(self.state, self.tasks, self.options, seconds_per_step, folder)
 
     def application(self) -> web.Application:
         """Return the aiohttp application with all routes."""
@@ -126,8 +127,12 @@ class WebUI:
         app.router.add_get("/sdapi/v1/options", self.get_options)
         app.router.add_get("/sdapi/v1/progress", self.progress)
         app.router.add_get("/sdapi/v1/memory", _memory)
-        app.router.add_get("/internal/ping", _empty)
-        app.router.add_get("/internal/pending-tasks", self.pending)
+        flags = {"api": True, "listen": True, "nowebui": self.nowebui}
+        app.router.add_get("/sdapi/v1/cmd-flags", _constant(flags))
+        if not self.nowebui:
+            app.router.add_get("/internal/ping", _empty)
+            app.router.add_get("/internal/pending-tasks", self.pending)
+            app.router.add_post("/internal/progress", self.task_progress)
         app.on_shutdown.append(self._stop)
         app.on_cleanup.append(self._stop)
         return app
@@ -160,15 +165,11 @@ class WebUI:
     ) -> web.Response:
         _check_scripts(parameters)
         name = parameters["sampler_name"] or parameters["sampler_index"]
-        task = Task(kind, parameters, *sampler_and_scheduler(name, parameters["scheduler"]), initial, mask)
         task_id = parameters["force_task_id"] or f"task({kind}-{uuid.uuid4().hex[:7]})"
-        self.pending_tasks[task_id] = time.time()
-        try:
-            async with self.queue_lock:
-                self.pending_tasks.pop(task_id, None)
-                images, info = await asyncio.to_thread(self.processor.run, task)
-        finally:
-            self.pending_tasks.pop(task_id, None)
+        task = Task(task_id, kind, parameters, *sampler_and_scheduler(name, parameters["scheduler"]), initial, mask)
+        self.tasks.add(task_id)
+        async with self.queue_lock:
+            images, info = await asyncio.to_thread(self.processor.run, task)
         encoded = await asyncio.to_thread(self._encode_all, images) if parameters["send_images"] else []
         return web.json_response({"images": encoded, "parameters": parameters, "info": info})
 
@@ -266,7 +267,12 @@ class WebUI:
 
     async def pending(self, _request: web.Request) -> web.Response:
         """Answer with the requests that wait for the lock."""
-        return web.json_response({"size": len(self.pending_tasks), "tasks": list(self.pending_tasks)})
+        return web.json_response({"size": len(self.tasks.pending), "tasks": list(self.tasks.pending)})
+
+    async def task_progress(self, request: web.Request) -> web.Response:
+        """Answer with the state of the request that is named."""
+        asked = parse(await request.read(), PROGRESS)
+        return web.json_response(self.tasks.progress(asked["id_task"], asked["id_live_preview"], self.state))
 
 
 @web.middleware

@@ -18,12 +18,14 @@ from darkroom_demo.drawing import Pace, Picture, generate, png
 from darkroom_demo.sdwebui.images import final_size, grid
 from darkroom_demo.sdwebui.request import Job, decode_image, fixed_seeds
 from darkroom_demo.sdwebui.state import State
+from darkroom_demo.sdwebui.tasks import Tasks
 
 
 @dataclass(frozen=True)
 class Task:
     """A request whose names are checked; `initial` has the images that it starts from, still encoded."""
 
+    id: str
     kind: Literal["txt2img", "img2img"]
     parameters: Mapping[str, Any]
     sampler: str
@@ -37,6 +39,7 @@ class Processor:
     """What requests share."""
 
     state: State
+    tasks: Tasks
     options: dict[str, Any]
     seconds_per_step: float
     folder: Path
@@ -47,19 +50,25 @@ class Processor:
         parameters = task.parameters
         self.state.begin(f"scripts_{task.kind}")
         try:
+            self.tasks.start(task.id)
             with self._overridden(parameters):
-                job = self._job(task)
-                drawn = self._draw(job, initial, task.mask)
-                for index, image in enumerate(drawn):
-                    image.info["parameters"] = job.infotext(index)
-                if parameters["save_images"]:
-                    self._save(task.kind, job, drawn)
-                    # Without saving the API asks for no grid either.
-                    if len(drawn) > 1:
-                        return [grid(drawn), *drawn], job.info(len(drawn), 1)
-                return drawn, job.info(len(drawn), 0)
+                made = self._made(task, initial)
+            self.tasks.finish(task.id)
         finally:
             self.state.end()
+        return made
+
+    def _made(self, task: Task, initial: list[Image.Image]) -> tuple[list[Image.Image], str]:
+        job = self._job(task)
+        drawn = self._draw(job, initial, task.mask)
+        for index, image in enumerate(drawn):
+            image.info["parameters"] = job.infotext(index)
+        if task.parameters["save_images"]:
+            self._save(task.kind, job, drawn)
+            # Without saving the API asks for no grid either.
+            if len(drawn) > 1:
+                return [grid(drawn), *drawn], job.info(len(drawn), 1)
+        return drawn, job.info(len(drawn), 0)
 
     def override(self, settings: Mapping[str, Any]) -> None:
         """Set options; an unknown checkpoint is left out silently, as the web UI does for a request."""

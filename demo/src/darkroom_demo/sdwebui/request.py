@@ -115,6 +115,7 @@ EXTRAS_SINGLE: dict[str, Field] = EXTRAS | {"image": (str, "")}
 EXTRAS_BATCH: dict[str, Field] = EXTRAS | {"imageList": (list, REQUIRED)}
 PNG_INFO: dict[str, Field] = {"image": (str, REQUIRED)}
 INTERROGATE: dict[str, Field] = {"image": (str, ""), "model": (str, "clip")}
+PROGRESS: dict[str, Field] = {"id_task": (str, None), "id_live_preview": (int, -1), "live_preview": (bool, True)}
 
 MESSAGES = {
     str: ("str type expected", "type_error.str"),

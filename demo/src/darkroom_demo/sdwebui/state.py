@@ -60,14 +60,18 @@ class State:
         values = {name: getattr(self, name) for name in (*names, "sampling_step", "sampling_steps")}
         return values | {"stopping_generation": False}
 
+    def done(self) -> float:
+        """Return the share that is done, 0 to 1."""
+        # A thread changes it meanwhile.
+        count, steps = self.job_count, self.sampling_steps
+        if count <= 0:
+            return 0.0
+        return min((self.job_no + (self.sampling_step / steps if steps > 0 else 0.0)) / count, 1.0)
+
     def progress(self) -> tuple[float, float]:
-        """Return the share that is done, 0 to 1, and the seconds that remain."""
+        """Return the share that is done, 0 to 1, and the seconds that remain, as /sdapi/v1/progress does."""
         if self.job_count == 0:
             return 0.0, 0.0
-        done = 0.01
-        if self.job_count > 0:
-            done += self.job_no / self.job_count
-        if self.sampling_steps > 0:
-            done += 1 / self.job_count * self.sampling_step / self.sampling_steps
+        done = self.done() + 0.01
         elapsed = time.monotonic() - self.time_start
         return min(done, 1.0), elapsed / done - elapsed
