@@ -1,7 +1,7 @@
 # What a contributor types. Everything is installed into .venv/ from the hashed locks in requirements/.
 #   make demo   one picture, end to end          make test   lint, types and tests
 #   make local  the whole flow, until Ctrl-C     make lock   renew the locks after a change of dependencies
-#                                                make schemas  the same for the schemas after a change of models
+#   make bench  what the agent costs the GPU     make schemas  the same for the schemas after a change of models
 PYTHON ?= python3
 BIN := .venv/bin
 MEMBERS := contract agent api_lambda crossplane/function demo scripts
@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test lint lock lock-check schemas clean
+.PHONY: setup demo local test bench lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -35,6 +35,16 @@ local: setup
 test: lint
 	$(BIN)/python -m pytest
 
+# BENCH is what the command takes: make bench BENCH=--quick
+bench: setup .venv-bench/.ready
+	$(BIN)/python -m tests.bench.agent $(BENCH)
+
+# The AWS emulator of the benchmark pins versions of the AWS SDK: it has an environment of its own.
+.venv-bench/.ready: $(BIN)/uv requirements/bench.txt
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-bench
+	$(BIN)/uv pip sync --python .venv-bench/bin/python --require-hashes requirements/bench.txt
+	@touch $@
+
 lint: setup lock-check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -48,6 +58,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 define compile_locks
 	$(COMPILE) --group uv --output-file $(1)/uv.txt
+	$(COMPILE) --group bench --output-file $(1)/bench.txt
 	$(COMPILE) --group dev --group uv pyproject.toml --output-file $(1)/dev.txt
 	$(COMPILE) agent/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/agent.txt
 	$(COMPILE) api_lambda/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/api_lambda.txt
@@ -71,4 +82,4 @@ schemas: setup
 	$(BIN)/python -m darkroom_contract.schemas contract/schemas
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-bench

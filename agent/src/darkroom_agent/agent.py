@@ -1,67 +1,95 @@
 """The agent, put together."""
 
 from concurrent.futures import Future
+from contextlib import closing
 from logging import getLogger
 
 from darkroom_agent.aws import Clients
+from darkroom_agent.clock import Clock
 from darkroom_agent.delivery import Delivery
 from darkroom_agent.engines import engine_of
 from darkroom_agent.engines.watch import EngineWatch
 from darkroom_agent.fetcher import Fetcher
+from darkroom_agent.flow import Flow
 from darkroom_agent.health import serving_health
 from darkroom_agent.inputs import Inputs
 from darkroom_agent.lifecycle import Lifecycle
+from darkroom_agent.metrics import Metrics
 from darkroom_agent.policy import Policy
 from darkroom_agent.records import NoRecords, Records, StoredRecords
 from darkroom_agent.settings import Settings
+from darkroom_agent.tracing import Tracing
 from darkroom_agent.transport import RuntimeQueue
 from darkroom_agent.worker import Worker
 from darkroom_contract.store import JobStore
 
 log = getLogger(__name__)
 
-#: The longest that the loop may be silent: a call to AWS, with its repeats, or the fetch of an input.
-_SILENCE_SECONDS = 300
+#: The longest that the loop may be silent: a receive with its repeats.
+_SILENCE_SECONDS = 120
+#: How long the last traces may take to be exported.
+_TRACES_SECONDS = 5.0
 
 
 class Agent:
     """One agent beside one runtime. ``run`` returns after ``stop``, which another thread calls."""
 
-    def __init__(self, settings: Settings, *, aws: Clients | None = None, fetcher: Fetcher | None = None) -> None:
-        brief = aws or Clients.create_brief()
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        aws: Clients | None = None,
+        fetcher: Fetcher | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        brief, keeping = aws or Clients.create_brief(), aws or Clients.create_brief()
         aws = aws or Clients.create()
         self._settings = settings
-        self._lifecycle = Lifecycle(settings.shutdown_budget_seconds)
+        self._lifecycle = Lifecycle(settings.shutdown_budget_seconds, clock or Clock())
+        self._metrics = Metrics(settings.runtime_name)
+        self._tracing = Tracing.from_environment(settings.runtime_name, self._lifecycle.clock)
+        for client in {id(client): client for clients in (aws, brief, keeping) for client in clients}.values():
+            self._metrics.watch_aws(client)
         records: Records = NoRecords()
         if settings.jobs_bucket:
             store = JobStore(brief.s3, settings.jobs_bucket)
             records = StoredRecords(store, settings.pod_name, settings.visibility_timeout_seconds)
         engine = engine_of(settings)
-        self._watch = EngineWatch(engine)
+        self._watch = EngineWatch(engine, settings, self._lifecycle)
+        self._delivery = Delivery(aws, settings)
         policy = Policy(
             settings=settings,
             engine=engine,
             watch=self._watch,
             inputs=Inputs(fetcher or Fetcher(), aws.s3, settings),
             records=records,
-            delivery=Delivery(aws, settings),
+            delivery=self._delivery,
             lifecycle=self._lifecycle,
+            metrics=self._metrics,
+            tracing=self._tracing,
         )
-        queue = RuntimeQueue(aws.sqs, brief.sqs, settings)
-        self._worker = Worker(queue, self._watch, policy, self._lifecycle)
+        queue = RuntimeQueue(aws.sqs, brief.sqs, keeping.sqs, settings, self._lifecycle.clock, self._metrics)
+        flow = Flow(engine, self._lifecycle.clock)
+        self._worker = Worker(queue, flow, self._watch, policy, self._lifecycle, self._metrics)
+        self._metrics.messages_in_flight.set_function(lambda: len(flow.messages))
+        self._metrics.messages_prefetched.set_function(lambda: flow.prefetched)
+        self._metrics.bytes_in_delivery.set_function(lambda: flow.bytes_in_delivery)
+        self._metrics.engine_ready.set_function(lambda: self._watch.is_ready)
         #: The port of the health server, once it listens.
         self.health_port: Future[int] = Future()
 
     def run(self) -> None:
         """Work until ``stop`` is called."""
         checks = {
-            "/livez": self._is_alive,
+            "/healthz": self._is_alive,
             "/livez/engine": lambda: self._watch.is_trusted,
             "/readyz": lambda: self._watch.is_ready,
         }
-        with serving_health(self._settings.health_port, checks) as port:
+        pages = {"/metrics": self._metrics.exposition}
+        with closing(self._delivery), serving_health(self._settings.health_port, checks, pages) as port:
             self.health_port.set_result(port)
             self._worker.run()
+            self._tracing.shutdown(_TRACES_SECONDS)
         log.info("agent stopped")
 
     def stop(self) -> None:
@@ -69,4 +97,5 @@ class Agent:
         self._lifecycle.stop()
 
     def _is_alive(self) -> bool:
-        return self._lifecycle.seconds_since_beat < _SILENCE_SECONDS
+        # A warm-up may take as long as a job.
+        return self._lifecycle.seconds_since_beat < _SILENCE_SECONDS + self._settings.job_timeout_seconds

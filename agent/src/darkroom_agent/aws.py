@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,6 +16,7 @@ from darkroom_agent.errors import AwsUnavailableError
 from darkroom_agent.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
+    from botocore.client import BaseClient
     from types_boto3_s3 import S3Client
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
@@ -46,13 +46,23 @@ class Clients:
     def create(cls, *, read_seconds: float = 30, attempts: int = 3) -> Self:
         """Clients as the AWS SDK's own environment has it. A receive alone may take 20 seconds."""
         retries: Any = {"mode": "standard", "total_max_attempts": attempts}
-        config = Config(connect_timeout=5, read_timeout=read_seconds, retries=retries)
+        # As many connections as there are threads: none waits for another's.
+        config = Config(
+            connect_timeout=5,
+            read_timeout=read_seconds,
+            retries=retries,
+            max_pool_connections=32,
+            parameter_validation=False,  # the types are checked before; AWS checks the values
+        )
         session = boto3.Session()
         return cls(
             sqs=session.client("sqs", config=config),
             sns=session.client("sns", config=config),
             s3=session.client("s3", config=config),
         )
+
+    def __iter__(self) -> Iterator[BaseClient]:
+        return iter((self.sqs, self.sns, self.s3))
 
     @classmethod
     def create_brief(cls) -> Self:
@@ -79,9 +89,10 @@ def _is_refusal(error: BotoCoreError | ClientError) -> bool:
 
 @dataclass(frozen=True)
 class Patience:
-    """Repeats AWS calls for minutes, while the message is held and the agent has time."""
+    """Repeats AWS calls for minutes, while that makes sense and the agent has time."""
 
     lifecycle: Lifecycle
+    #: Whether the job is still the agent's to deliver.
     is_held: Callable[[], bool]
 
     def __call__(self, call: Callable[[], _Answer]) -> _Answer:
@@ -89,19 +100,19 @@ class Patience:
 
         A conditional write that finds its object there (412) is an answer, not a trouble: the error is raised as it is.
         """
-        give_up = time.monotonic() + _PATIENCE_SECONDS
+        clock = self.lifecycle.clock
+        give_up = clock.now() + _PATIENCE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            self.lifecycle.beat()
             try:
                 return call()
             except AWS_ERRORS as error:
                 if status_of(error) == 412:
                     raise
                 log.warning("AWS call failed", extra={"reason": str(error)})
-                if _is_refusal(error) or time.monotonic() >= give_up or not self._may_wait:
+                if _is_refusal(error) or clock.now() >= give_up or not self._may_wait:
                     raise AwsUnavailableError("AWS did not take the job's result") from error
-            time.sleep(pause)
+            clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     @property

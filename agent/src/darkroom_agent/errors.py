@@ -2,6 +2,7 @@
 
 AgentError
 ├── HandedBackError             the agent stops or lost its hold: the message goes back, and the start counts not
+├── CancelledError              the client wants the job no more
 └── JobFailedError
     ├── PermanentError          no retry would help: the job is answered as failed
     │   ├── InvalidTaskError
@@ -10,6 +11,7 @@ AgentError
     │   ├── EngineRefusedError      the engine calls the request wrong
     │   ├── WorkflowFailedError     a node of the workflow raised
     │   └── NoPicturesError
+    ├── ExhaustedError          the tries are used up: the job is answered as failed, with the last one's reason
     └── TransientError          the message goes back, until the job's starts are used up
         ├── InputUnavailableError   an input's server does not answer now: the start does not count
         ├── EngineFailedError       the engine's own trouble, or its machine's; out of memory included
@@ -33,6 +35,10 @@ class AgentError(Exception):
 
 class HandedBackError(AgentError):
     """The agent stops before the job can be finished, or the job is no longer its own."""
+
+
+class CancelledError(AgentError):
+    """The client wants the job no more."""
 
 
 class JobFailedError(AgentError):
@@ -74,6 +80,20 @@ class TransientError(JobFailedError):
     """Another try may succeed."""
 
     retryable = True
+
+
+class ExhaustedError(JobFailedError):
+    """The tries are used up."""
+
+    def __init__(self, error: JobError) -> None:
+        """``error`` is the last one's."""
+        super().__init__(error.message)
+        self._error = error
+
+    @property
+    def error(self) -> JobError:
+        """The last try's failure."""
+        return self._error
 
 
 class InvalidTaskError(PermanentError):

@@ -1,25 +1,46 @@
-"""The health of the agent and its engine over HTTP, for probes."""
+"""The health and the metrics of the agent and its engine over HTTP, for probes and Prometheus."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from logging import getLogger
+from types import MappingProxyType
+from typing import TypeAlias
 
 log = getLogger(__name__)
 
+#: A page for what a request's Accept header says: its content and its content type.
+Page: TypeAlias = Callable[[str], tuple[bytes, str]]
+
 
 @contextmanager
-def serving_health(port: int, checks: Mapping[str, Callable[[], bool]]) -> Iterator[int]:
-    """Answer each path with 200 or 503, in a thread, for as long as the context lasts. Port 0 takes a free one."""
+def serving_health(
+    port: int, checks: Mapping[str, Callable[[], bool]], pages: Mapping[str, Page] = MappingProxyType({})
+) -> Iterator[int]:
+    """Answer the path of each check with 200 or 503, and that of each page with the page, while the context lasts.
+
+    It does so in threads. Port 0 takes a free one; the port is what the context gives.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            check = checks.get(self.path.partition("?")[0])
-            status = 404 if check is None else 200 if check() else 503
+            try:
+                status, content, content_type = self._look(self.path.partition("?")[0])
+            except Exception:
+                log.exception("the health is not known")
+                status, content, content_type = 500, b"", "text/plain"
             self.send_response(status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            self.wfile.write(content)
+
+        def _look(self, path: str) -> tuple[int, bytes, str]:
+            if page := pages.get(path):
+                return 200, *page(self.headers.get("Accept", ""))
+            check = checks.get(path)
+            return 404 if check is None else 200 if check() else 503, b"", "text/plain"
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
             pass  # probes are not news

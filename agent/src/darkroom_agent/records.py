@@ -4,19 +4,24 @@ A claim is the agent's hold on one job. It talks to S3 through the job store alo
 they are.
 """
 
+import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Protocol
 
+from darkroom_agent.transport import QueueMessage
 from darkroom_contract.errors import JobError
-from darkroom_contract.job import Job
+from darkroom_contract.job import Api, Job
 from darkroom_contract.message import ClaimedReference, NotAMessage, Received
 from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
 
 log = getLogger(__name__)
+
+#: How often at most the progress of a job is written.
+_PROGRESS_PAUSE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,17 @@ class Claim(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether another agent has taken the job over."""
+        """Whether another agent may have taken the job over."""
+
+    @property
+    def stops_second_result(self) -> bool:
+        """Whether ``finish`` takes one result of a job only, so that a finished run may always be delivered."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the client wants the job no more."""
 
     def renew(self, progress: float) -> None:
-        """Say that the job still runs."""
+        """Say that the job still is in hand; nothing once it was given back or finished."""
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
         """End the hold without a result; ``counts`` says whether this start is one."""
@@ -64,7 +76,7 @@ class Records(Protocol):
     def refuse(self, job: ClaimedReference, result: ResultRecord) -> ResultRecord | None:
         """Record the failure of a job whose message is not understood; None when that is not to be told."""
 
-    def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:
+    def claim(self, job: Job, message: QueueMessage) -> Claim | ResultRecord | HeldElsewhere:
         """Take hold of a job; its result when it is finished; who holds it when another agent does."""
 
 
@@ -84,17 +96,27 @@ class NoRecords:
         """Take the message's word for it."""
         return result
 
-    def claim(self, job: Job, receive_count: int) -> Claim:  # noqa: ARG002 - as the protocol has it
+    def claim(self, job: Job, message: QueueMessage) -> Claim:  # noqa: ARG002 - as the protocol has it
         """Take hold of a job."""
-        return _UnrecordedClaim(starts=receive_count, started_at=utcnow())
+        return _UnrecordedClaim(message, starts=message.receive_count, started_at=utcnow())
 
 
 @dataclass(frozen=True)
 class _UnrecordedClaim:
+    """The hold on the message is all there is."""
+
+    message: QueueMessage
     starts: int
     started_at: datetime
     last_error: JobError | None = None
-    is_lost: bool = False
+    stops_second_result: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        return self.message.is_lost
+
+    def is_cancelled(self) -> bool:
+        return False
 
     def renew(self, progress: float) -> None:
         pass
@@ -134,7 +156,7 @@ class StoredRecords:
             return None
         return self._store.create_result(job.tenant, job.job_id, result)
 
-    def claim(self, job: Job, receive_count: int) -> Claim | ResultRecord | HeldElsewhere:  # noqa: ARG002
+    def claim(self, job: Job, message: QueueMessage) -> Claim | ResultRecord | HeldElsewhere:  # noqa: ARG002
         """Take hold of a job: one call in the ordinary case, that of a job nobody has begun."""
         try:
             return self._hold(job, self._state(starts=1, last_error=None), None)
@@ -182,7 +204,9 @@ class StoredRecords:
 
 
 class _StoredClaim:
-    """Used by one thread at a time: the heartbeat while the job runs, the worker before and after."""
+    """Changed by one thread at a time: the heartbeat's while the job runs, and whoever ends it."""
+
+    stops_second_result = True
 
     def __init__(self, store: JobStore, job: Job, state: StateRecord, etag: str, lease: timedelta) -> None:
         self._store = store
@@ -190,6 +214,8 @@ class _StoredClaim:
         self._state = state
         self._etag = etag
         self._lease = lease
+        self._changing = threading.Lock()
+        self._is_over = False
         self.is_lost = False
 
     @property
@@ -204,24 +230,35 @@ class _StoredClaim:
     def last_error(self) -> JobError | None:
         return self._state.last_error
 
+    def is_cancelled(self) -> bool:
+        # A job that did not come through the API has no client who could say so.
+        return self._job.api is not Api.DIRECT and bool(self._store.cancel(self._job.tenant, self._job.job_id))
+
     def renew(self, progress: float) -> None:
-        """Write the progress when it changed, and the lease when a third of it is over."""
-        now = utcnow()
-        if progress == self._state.progress and self._state.lease_until - now > self._lease * 2 / 3:
-            return
-        self._change({"lease_until": now + self._lease, "updated_at": now, "progress": progress})
+        """Write the progress when it changed, now and then, and the lease when a third of it is over."""
+        with self._changing:
+            now = utcnow()
+            is_news = progress != self._state.progress and now - self._state.updated_at >= _PROGRESS_PAUSE
+            if not is_news and self._state.lease_until - now > self._lease * 2 / 3:
+                return
+            self._change({"lease_until": now + self._lease, "updated_at": now, "progress": progress})
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
-        now = utcnow()
-        starts = self._state.starts if counts else self._state.starts - 1
-        last_error = error or self._state.last_error
-        self._change({"lease_until": now, "updated_at": now, "starts": starts, "last_error": last_error})
+        with self._changing:
+            now = utcnow()
+            starts = self._state.starts if counts else self._state.starts - 1
+            last_error = error or self._state.last_error
+            self._change({"lease_until": now, "updated_at": now, "starts": starts, "last_error": last_error})
+            self._is_over = True
 
     def finish(self, result: ResultRecord) -> ResultRecord:
-        return self._store.create_result(self._job.tenant, self._job.job_id, result)
+        kept = self._store.create_result(self._job.tenant, self._job.job_id, result)
+        with self._changing:
+            self._is_over = True
+        return kept
 
     def _change(self, update: dict[str, object]) -> None:
-        if self.is_lost:
+        if self.is_lost or self._is_over:
             return
         changed = self._state.model_copy(update=update)
         try:

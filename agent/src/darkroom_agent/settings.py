@@ -3,10 +3,10 @@
 import socket
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Json
 
 from darkroom_contract.environment import CommaSeparated, Environment
-from darkroom_contract.types import DEFAULT_TENANT, BucketName, Engine, RuntimeName
+from darkroom_contract.types import DEFAULT_TENANT, BucketName, Engine, JsonObject, RuntimeName
 
 
 class Settings(Environment):
@@ -42,5 +42,11 @@ class Settings(Environment):
     #: How long one receive waits. boto3 cannot interrupt it, so that it delays a stop: longer is cheaper when idle.
     receive_wait_seconds: Annotated[int, Field(ge=0, le=20)] = 5
     notify_running: bool = False
+    #: A job in the engine's own form, as JSON, that is run before any other whenever the engine has come up.
+    warmup: Json[JsonObject] | None = None
     pod_name: Annotated[str, Field(min_length=1)] = Field(default_factory=socket.gethostname)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: Patterns of the node classes that workflows may have, as fnmatch takes them; none is all (ComfyUI only).
+    allowed_nodes: CommaSeparated = ()
+    #: And of those that they may not have, allowed or not.
+    denied_nodes: CommaSeparated = ()

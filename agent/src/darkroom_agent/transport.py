@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import math
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from logging import getLogger
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from darkroom_agent.lifecycle import repeating
+from darkroom_agent.clock import Clock
+from darkroom_agent.metrics import Metrics
 from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
-    from types_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageAttributeValueTypeDef
+    from types_boto3_sqs.type_defs import (
+        MessageAttributeValueOutputTypeDef,
+        MessageAttributeValueTypeDef,
+        MessageTypeDef,
+    )
 
 log = getLogger(__name__)
 
-#: SQS's limit, from the moment of the receive.
-_LONGEST_VISIBILITY_SECONDS = 12 * 3600
+#: What SQS says of a receipt that counts no more: the message was deleted, or is no longer this agent's. The query
+#: protocol calls an expired receipt an ``InvalidParameterValue``.
+_GONE = ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
+
+#: SQS keeps a message for twelve hours in all, however often that is extended; a minute for the clocks.
+_LONGEST_VISIBILITY_SECONDS = 12 * 3600 - 60
 #: SQS takes ten attributes a message.
 _MOST_ATTRIBUTES = 10
 _LONGEST_REASON = 1000
@@ -32,7 +41,7 @@ _LONGEST_REASON = 1000
 _NOT_IN_SQS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-@dataclass
+@dataclass(eq=False)
 class QueueMessage:
     """A message that this agent received, and until when SQS keeps it from other agents."""
 
@@ -40,82 +49,126 @@ class QueueMessage:
     body: str
     receipt: str
     receive_count: int
+    sent_at: datetime | None
     trace_header: str | None
     attributes: dict[str, MessageAttributeValueOutputTypeDef]
-    #: By this host's monotonic clock, from before SQS was asked: never later than SQS's own.
+    clock: Clock = field(repr=False)
+    #: All times by this clock. From before SQS was asked: never later than SQS's own.
+    received_at: float
     held_until: float
     #: Set when SQS says that the receipt counts no more.
-    is_lost: bool = field(default=False)
+    is_gone: bool = False
+    #: Set when the agent is about to give the message back: no heartbeat may hide it again.
+    is_ending: bool = False
 
     @property
-    def is_held(self) -> bool:
-        """Whether no other agent can have got the message."""
-        return not self.is_lost and time.monotonic() < self.held_until
+    def is_lost(self) -> bool:
+        """Whether another agent may have got the message. It stays so, whatever a late extension answers."""
+        return self.is_gone or self.clock.now() >= self.held_until
 
 
 class RuntimeQueue:
     """The queue of one runtime's jobs. Raises botocore's errors as they are, where it does not say otherwise."""
 
-    def __init__(self, receiving: SQSClient, sqs: SQSClient, settings: Settings) -> None:
-        """``receiving`` is for receives, which wait; ``sqs`` gives up before the visibility timeout is over."""
+    def __init__(
+        self,
+        receiving: SQSClient,
+        sqs: SQSClient,
+        keeping: SQSClient,
+        settings: Settings,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        """``receiving`` waits; ``sqs``, and ``keeping`` of the heartbeat, give up before the visibility is over."""
         self._receiving = receiving
         self._sqs = sqs
+        self._keeping = keeping
+        self._clock = clock
+        self._metrics = metrics
         self._url = settings.queue_url
         self._dead_letter_url = settings.dead_letter_queue_url
         self._runtime = settings.runtime_name
         self._visibility = settings.visibility_timeout_seconds
         self._wait = settings.receive_wait_seconds
+        self._extending = threading.Lock()
+        #: How often ``keep`` is to be called, at least.
+        self.heartbeat_seconds = min(1.0, self._visibility / 6)
 
-    def receive(self) -> QueueMessage | None:
-        """The next message, if one comes while the receive waits."""
-        asked_at = time.monotonic()
+    def receive(self, most: int) -> list[QueueMessage]:
+        """Up to ``most`` messages (SQS gives ten at once), if any come while the receive waits."""
+        asked_at = self._clock.now()
         answer = self._receiving.receive_message(
             QueueUrl=self._url,
-            MaxNumberOfMessages=1,
+            MaxNumberOfMessages=min(most, 10),
             WaitTimeSeconds=self._wait,
             VisibilityTimeout=self._visibility,
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "AWSTraceHeader"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "AWSTraceHeader", "SentTimestamp"],
             MessageAttributeNames=["All"],
         )
-        for message in answer.get("Messages", []):
-            system = message.get("Attributes", {})
-            return QueueMessage(
-                id=message["MessageId"],
-                body=message["Body"],
-                receipt=message["ReceiptHandle"],
-                receive_count=int(system.get("ApproximateReceiveCount", 1)),
-                trace_header=system.get("AWSTraceHeader"),
-                attributes=message.get("MessageAttributes", {}),
-                held_until=asked_at + self._visibility,
-            )
-        return None
+        return [self._received(message, asked_at) for message in answer.get("Messages", [])]
 
-    @contextmanager
-    def keeping(self, message: QueueMessage) -> Iterator[None]:
-        """Keep a message from other agents for as long as the context lasts."""
-        with repeating(self._visibility / 3, lambda: self._extend(message)):
-            yield
+    def _received(self, message: MessageTypeDef, asked_at: float) -> QueueMessage:
+        system = message.get("Attributes", {})
+        sent = system.get("SentTimestamp")
+        return QueueMessage(
+            id=message["MessageId"],
+            body=message["Body"],
+            receipt=message["ReceiptHandle"],
+            receive_count=int(system.get("ApproximateReceiveCount", 1)),
+            sent_at=datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
+            trace_header=system.get("AWSTraceHeader"),
+            attributes=message.get("MessageAttributes", {}),
+            clock=self._clock,
+            received_at=self._clock.now(),
+            held_until=asked_at + self._visibility,
+        )
 
-    def _extend(self, message: QueueMessage) -> None:
-        if message.is_lost:
-            return
-        asked_at = time.monotonic()
-        try:
-            self._change_visibility(message, self._visibility)
-        except ClientError as error:
-            if not _is_gone(error):
-                raise
-            message.is_lost = True
-            log.warning("message lost", extra={"message_id": message.id})
-        else:
-            message.held_until = asked_at + self._visibility
+    def keep(self, messages: Sequence[QueueMessage]) -> None:
+        """Keep those messages from other agents whose hold is a third over. For the heartbeat's thread alone."""
+        now = self._clock.now()
+        due = [one for one in messages if not one.is_lost and one.held_until - now <= self._visibility * 2 / 3]
+        for start in range(0, len(due), 10):
+            with self._extending:
+                if held := [one for one in due[start : start + 10] if not one.is_ending]:
+                    self._extend(held)
+
+    def _extend(self, messages: Sequence[QueueMessage]) -> None:
+        asked_at = self._clock.now()
+        until = [min(asked_at + self._visibility, one.received_at + _LONGEST_VISIBILITY_SECONDS) for one in messages]
+        answer = self._keeping.change_message_visibility_batch(
+            QueueUrl=self._url,
+            Entries=[
+                {"Id": str(n), "ReceiptHandle": message.receipt, "VisibilityTimeout": max(0, int(until[n] - asked_at))}
+                for n, message in enumerate(messages)
+            ],
+        )
+        for entry in answer.get("Successful", []):
+            message = messages[int(entry["Id"])]
+            if not message.is_lost:
+                message.held_until = until[int(entry["Id"])]
+            self._metrics.extended(ok=True)
+        for failure in answer.get("Failed", []):
+            message = messages[int(failure["Id"])]
+            self._metrics.extended(ok=False)
+            if failure["Code"].rpartition(".")[2] in _GONE:
+                message.is_gone = True
+                log.warning("message lost", extra={"message_id": message.id})
+            else:
+                log.warning("message not kept", extra={"message_id": message.id, "reason": failure["Code"]})
 
     def release(self, message: QueueMessage, seconds: float) -> None:
         """Give a message back, to be received again after so many seconds."""
+        message.is_ending = True
+        with self._extending:
+            pass  # a heartbeat that is on its way would hide the message again
         try:
-            self._change_visibility(message, min(math.ceil(seconds), _LONGEST_VISIBILITY_SECONDS))
+            self._sqs.change_message_visibility(
+                QueueUrl=self._url,
+                ReceiptHandle=message.receipt,
+                VisibilityTimeout=min(math.ceil(seconds), _LONGEST_VISIBILITY_SECONDS),
+            )
         except ClientError as error:
-            if not _is_gone(error):
+            if error.response["Error"]["Code"].rpartition(".")[2] not in _GONE:
                 raise
 
     def delete(self, message: QueueMessage) -> None:
@@ -140,20 +193,6 @@ class RuntimeQueue:
             MessageSystemAttributes={"AWSTraceHeader": _text(message.trace_header)} if message.trace_header else {},
         )
         self.delete(message)
-
-    def _change_visibility(self, message: QueueMessage, seconds: int) -> None:
-        self._sqs.change_message_visibility(
-            QueueUrl=self._url, ReceiptHandle=message.receipt, VisibilityTimeout=seconds
-        )
-
-
-def _is_gone(error: ClientError) -> bool:
-    """Whether SQS refuses the receipt: the message was deleted, or is no longer this agent's.
-
-    The query protocol calls an expired receipt an ``InvalidParameterValue``.
-    """
-    code = error.response["Error"]["Code"].rpartition(".")[2]
-    return code in ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
 
 
 def _text(value: str) -> MessageAttributeValueTypeDef:

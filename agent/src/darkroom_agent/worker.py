@@ -1,69 +1,168 @@
-"""The loop: wait for the runtime, receive a message, have it handled, and always say what becomes of it."""
+"""The agent's threads, and the loop that feeds them.
 
+The loop receives what the engine will soon need (flow.py says how much). A small pool prepares the jobs; two lanes hand
+them to the engine, the second one ahead of its time; another pool delivers. All three work at once on different jobs.
+Beside them three heartbeats: of the messages, of the leases on jobs, and one that looks whether a run has to end.
+
+To stop: nothing more is received. What the engine was not sent goes back at once, what waits in the engine is taken
+back, and the running job is finished if it fits the shutdown's budget, or else interrupted and given back. What is
+finished is delivered. A receive that waits meanwhile is awaited, and what it brings goes back untouched.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from logging import getLogger
+from typing import TypeVar
 
+from darkroom_agent.attempt import Attempt
 from darkroom_agent.aws import AWS_ERRORS
 from darkroom_agent.endings import DeadLetter, Delete, Ending, Release
+from darkroom_agent.engines.base import Output, Run
 from darkroom_agent.engines.watch import EngineWatch
-from darkroom_agent.errors import AwsUnavailableError
+from darkroom_agent.errors import AgentError, AwsUnavailableError, CancelledError, HandedBackError
+from darkroom_agent.flow import MAX_DELIVERIES, PREPARERS, Flow
 from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.logs import log_context
+from darkroom_agent.metrics import Metrics
 from darkroom_agent.policy import Policy
+from darkroom_agent.threads import repeating, running
 from darkroom_agent.transport import QueueMessage, RuntimeQueue
 
 log = getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
+_WATCH_SECONDS = 0.25
+#: How often leases are looked after, and cancellations looked for once a job has run so long.
+_RENEW_SECONDS = 1.0
+#: One job runs, and one waits in the engine.
+_LANES = 2
+
+_Answer = TypeVar("_Answer")
 
 
 class Worker:
-    """Takes one message at a time."""
+    """Takes messages off the queue until it is stopped."""
 
-    def __init__(self, queue: RuntimeQueue, watch: EngineWatch, policy: Policy, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        queue: RuntimeQueue,
+        flow: Flow,
+        watch: EngineWatch,
+        policy: Policy,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+    ) -> None:
         self._queue = queue
+        self._flow = flow
         self._watch = watch
         self._policy = policy
         self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._pause = _FIRST_PAUSE_SECONDS
 
     def run(self) -> None:
-        """Work until the agent is to stop. No message is received while the runtime is not ready."""
-        pause = _FIRST_PAUSE_SECONDS
-        while not self._lifecycle.is_stopping:
-            self._lifecycle.beat()
-            if self._watch.look() and self._receive():
-                pause = _FIRST_PAUSE_SECONDS
-            else:
-                self._lifecycle.pause(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        """Work until the agent is to stop, and has nothing in hand any more."""
+        clock, flow = self._lifecycle.clock, self._flow
+        with ExitStack() as stack:
+            stack.enter_context(repeating("heartbeat", clock, self._queue.heartbeat_seconds, self._keep_messages))
+            stack.enter_context(repeating("lease heartbeat", clock, _RENEW_SECONDS, self._renew_claims))
+            stack.enter_context(repeating("run watch", clock, _WATCH_SECONDS, self._end_runs))
+            self._preparing = stack.enter_context(ThreadPoolExecutor(PREPARERS, "prepare"))
+            self._delivering = stack.enter_context(ThreadPoolExecutor(MAX_DELIVERIES, "deliver"))
+            for _ in range(_LANES):
+                stack.enter_context(running("lane", self._feed_engine))
+            stack.callback(flow.close)
+            while not self._lifecycle.is_stopping:
+                self._lifecycle.beat()
+                room, seconds = flow.room()
+                if not self._watch.look(is_busy=not flow.is_engine_idle):
+                    self._hand_back(flow.withdraw())
+                    self._rest()
+                elif room:
+                    self._receive(room)
+                else:
+                    flow.wait(seconds)
+            self._hand_back(flow.close())
+            while not flow.is_empty:
+                self._lifecycle.beat()
+                flow.wait(_WATCH_SECONDS)
 
-    def _receive(self) -> bool:
-        """Receive once and process what came; whether the queue could be asked."""
+    # From the queue to the engine
+
+    def _receive(self, most: int) -> None:
+        asked_at = self._lifecycle.clock.now()
         try:
-            message = self._queue.receive()
+            messages = self._queue.receive(most)
         except AWS_ERRORS as error:
             log.warning("receive failed", extra={"reason": str(error)})
-            return False
-        if message is None:
-            return True
-        with log_context(message_id=message.id):
+            self._rest()
+            return
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._flow.received(messages, self._lifecycle.clock.now() - asked_at)
+        for message in messages:
             if self._lifecycle.is_stopping:
                 self._end(message, Release(0))
             else:
-                self._process(message)
-        return True
+                self._preparing.submit(self._prepare, message)
 
-    def _process(self, message: QueueMessage) -> None:
-        ending = self._policy.unfinished(message)
+    def _rest(self) -> None:
+        """Wait, longer every time."""
+        self._lifecycle.pause(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _prepare(self, message: QueueMessage) -> None:
+        began = self._lifecycle.clock.now()
+        with log_context(message_id=message.id):
+            opened = self._attempted(message, lambda: self._policy.open(message))
+        if not isinstance(opened, Attempt):
+            self._end(message, opened)
+            return
+        with _logging(opened):
+            self._flow.opened(opened)
+            if error := self._policy.prepare(opened):
+                self._deliver(opened, error)
+            elif not self._flow.prepared(opened, self._lifecycle.clock.now() - began):
+                self._deliver(opened, HandedBackError())
+
+    def _feed_engine(self) -> None:
+        while attempt := self._flow.next():
+            with _logging(attempt):
+                if self._policy.is_announced(attempt):
+                    self._delivering.submit(self._policy.announce, attempt)
+                outcome = self._policy.generate(attempt)
+            self._flow.generated(attempt, succeeded=isinstance(outcome, Output))
+            if attempt.run.begun_at is not None:
+                now = self._lifecycle.clock.now()
+                self._metrics.generated(attempt.message.received_at, attempt.run.begun_at, now)
+            self._deliver(attempt, outcome)
+
+    def _hand_back(self, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            self._deliver(attempt, HandedBackError())
+
+    # From the engine to the client
+
+    def _deliver(self, attempt: Attempt, outcome: Output | AgentError) -> None:
+        self._flow.delivering(attempt, outcome.size if isinstance(outcome, Output) else 0)
+        self._delivering.submit(self._conclude, attempt, outcome)
+
+    def _conclude(self, attempt: Attempt, outcome: Output | AgentError) -> None:
+        with _logging(attempt):
+            ending = self._attempted(attempt.message, lambda: self._policy.conclude(attempt, outcome))
+            self._end(attempt.message, ending)
+
+    def _attempted(self, message: QueueMessage, call: Callable[[], _Answer]) -> _Answer | Ending:
+        """What a call says of a message; what becomes of one over which it raises."""
         try:
-            with self._queue.keeping(message):
-                ending = self._policy.handle(message)
+            return call()
         except (*AWS_ERRORS, AwsUnavailableError) as error:
             log.warning("AWS call failed", extra={"reason": str(error)})
         except Exception:
             log.exception("unexpected error")
-        finally:
-            self._end(message, ending)
+        return self._policy.unfinished(message)
 
     def _end(self, message: QueueMessage, ending: Ending) -> None:
         """Tell SQS. Should that fail, the message comes again when its visibility timeout is over."""
@@ -71,9 +170,52 @@ class Worker:
             match ending:
                 case Delete():
                     self._queue.delete(message)
-                case Release(seconds):
+                case Release(seconds) if not message.is_lost:  # another agent may have it
                     self._queue.release(message, seconds)
                 case DeadLetter(error):
                     self._queue.dead_letter(message, error)
         except AWS_ERRORS as error:
             log.warning("message not acknowledged", extra={"reason": str(error), "ending": type(ending).__name__})
+        finally:
+            self._flow.ended(message)
+
+    # Beside all that
+
+    def _keep_messages(self) -> None:
+        self._queue.keep(self._flow.messages)
+
+    def _renew_claims(self) -> None:
+        running = {attempt for attempt in self._flow.running if attempt.run.seconds > _RENEW_SECONDS}
+        for attempt in self._flow.attempts:
+            try:
+                attempt.claim.renew(attempt.run.progress)
+                if attempt in running and attempt.claim.is_cancelled():
+                    attempt.run.abort(CancelledError())
+            except AWS_ERRORS as error:
+                log.warning("lease not renewed", extra={"job_id": attempt.job.job_id, "reason": str(error)})
+
+    def _end_runs(self) -> None:
+        """End the runs of jobs that are another agent's now, and those that the agent has no time for."""
+        for run in [
+            attempt.run for attempt in self._flow.attempts if attempt.claim.is_lost or not self._fits(attempt.run)
+        ]:
+            run.abort(HandedBackError())
+        if self._lifecycle.is_stopping:
+            self._watch.stop()
+
+    def _fits(self, run: Run) -> bool:
+        """Whether a run may go on: when the agent is to stop, one that has begun and may end within the budget."""
+        if not self._lifecycle.is_stopping:
+            return True
+        rest, left = self._flow.rest(run), self._lifecycle.seconds_left
+        return run.begun_at is not None and left > 0 and (rest <= left or rest == math.inf)
+
+
+@contextmanager
+def _logging(attempt: Attempt) -> Iterator[None]:
+    """Let every line of the log say which job it is about."""
+    job = attempt.job
+    with log_context(
+        message_id=attempt.message.id, job_id=job.job_id, tenant=job.tenant, api=job.api, **attempt.trace.ids
+    ):
+        yield

@@ -15,9 +15,11 @@ from PIL import Image
 
 from darkroom_agent.agent import Agent
 from darkroom_agent.aws import Clients
+from darkroom_agent.clock import Clock
 from darkroom_agent.errors import HandedBackError
 from darkroom_agent.fetcher import Fetcher
 from darkroom_agent.settings import Settings
+from darkroom_agent.transport import QueueMessage
 from darkroom_contract.records import StateRecord
 from darkroom_contract.store import JobStore
 from tests.workflows import text_to_image
@@ -79,6 +81,22 @@ def workflow_with_input(image: str) -> dict[str, Any]:
     nodes["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
     nodes["3"]["inputs"]["latent_image"] = ["11", 0]
     return nodes
+
+
+def held_message(clock: Clock, number: int = 1) -> QueueMessage:
+    """A message that was just received, and is held for a minute."""
+    return QueueMessage(
+        id=str(number),
+        body="{}",
+        receipt="receipt",
+        receive_count=1,
+        sent_at=None,
+        trace_header=None,
+        attributes={},
+        clock=clock,
+        received_at=clock.now(),
+        held_until=clock.now() + 60,
+    )
 
 
 class Cloud:

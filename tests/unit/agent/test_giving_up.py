@@ -7,9 +7,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from darkroom_agent.clock import Clock
 from darkroom_agent.engines.base import Output, Run
 from darkroom_agent.engines.watch import EngineWatch
 from darkroom_agent.errors import EngineFailedError, EngineRefusedError
+from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError, JobErrorCode
 from darkroom_contract.job import Job
@@ -94,7 +96,7 @@ def test_an_engine_that_fails_job_after_job_gets_no_more_and_its_probe_fails(clo
             assert cloud.notification()["error"]["code"] == JobErrorCode.ENGINE_FAILED
         eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
         assert httpx.get(f"{health}/livez/engine").status_code == 503
-        assert httpx.get(f"{health}/livez").status_code == 200
+        assert httpx.get(f"{health}/healthz").status_code == 200
         cloud.send(guidance_message(SMALL))
     attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
     assert attributes["ApproximateNumberOfMessages"] == "1"
@@ -104,6 +106,8 @@ class Engine:
     """An engine that is there or not."""
 
     is_there = True
+    is_hung = False
+    ahead = 1
 
     def is_ready(self) -> bool:
         return self.is_there
@@ -124,30 +128,49 @@ def fail(watch: EngineWatch, *jobs: str, error: type[Exception] = EngineFailedEr
             raise error("it broke")
 
 
+def watch_of(engine: Engine) -> EngineWatch:
+    settings = Settings.model_validate(
+        {
+            "queue_url": "https://queue",
+            "dead_letter_queue_url": "https://dead-letters",
+            "result_topic_arn": "arn:aws:sns:eu-west-1:123456789012:results",
+            "output_bucket": "outputs",
+            "engine": "sdwebui",
+            "runtime_name": "sdxl",
+            "runtime_url": "http://127.0.0.1:7860",
+        }
+    )
+    return EngineWatch(engine, settings, Lifecycle(0, Clock()))
+
+
+def look(watch: EngineWatch) -> bool:
+    return watch.look(is_busy=False)
+
+
 def test_an_engine_is_trusted_again_once_it_was_away() -> None:
     engine = Engine()
-    watch = EngineWatch(engine)
+    watch = watch_of(engine)
     fail(watch, "a", "a", "b")
-    assert not watch.look()
-    assert not watch.look()
+    assert not look(watch)
+    assert not look(watch)
     engine.is_there = False
-    assert not watch.look()
+    assert not look(watch)
     assert watch.is_trusted
     engine.is_there = True
-    assert watch.look()
+    assert look(watch)
 
 
 def test_a_success_between_two_failures_keeps_the_trust() -> None:
-    watch = EngineWatch(Engine())
+    watch = watch_of(Engine())
     fail(watch, "a", "b")
     with watch.generating("c"):
         pass
     fail(watch, "d", "e")
-    assert watch.look()
+    assert look(watch)
 
 
 def test_what_a_job_itself_is_to_blame_for_keeps_the_trust() -> None:
-    watch = EngineWatch(Engine())
+    watch = watch_of(Engine())
     fail(watch, "a", "b", "c", error=EngineRefusedError)
     fail(watch, "a", "a", "a", "a")
-    assert watch.look()
+    assert look(watch)

@@ -1,17 +1,17 @@
 """The hold on a job: writes whose answers are lost, and holds that another agent takes."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from darkroom_agent.clock import Clock
 from darkroom_agent.records import Claim, HeldElsewhere, StoredRecords
 from darkroom_contract.job import Job
 from darkroom_contract.records import StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
-from tests.unit.agent.support import SMALL, Cloud, eventually, running
+from tests.unit.agent.support import SMALL, Cloud, eventually, guidance_message, held_message, running
 from tests.unit.agent.test_messages import new_job, stale_state, submit
 
 
@@ -28,7 +28,7 @@ def records(store: JobStore) -> StoredRecords:
 
 
 def claimed(cloud: Cloud, job: Job) -> Claim:
-    claim = records(cloud.store).claim(job, 1)
+    claim = records(cloud.store).claim(job, held_message(Clock()))
     assert not isinstance(claim, HeldElsewhere)
     return claim  # type: ignore[return-value]
 
@@ -80,30 +80,60 @@ def test_a_claim_whose_answer_was_lost_is_the_agents_own(cloud: Cloud, starts: i
     job = new_job()
     if starts:
         cloud.store.put_state(job.tenant, job.job_id, stale_state(starts), None)
-    claim = records(AnswersLost(cloud.s3, cloud.jobs)).claim(job, 1)
+    claim = records(AnswersLost(cloud.s3, cloud.jobs)).claim(job, held_message(Clock()))
     assert not isinstance(claim, HeldElsewhere)
     assert state_of(cloud, job)[0].starts == starts + 1
 
 
-def lose_lease(cloud: Cloud, job: Job) -> None:
-    later = utcnow() + timedelta(seconds=60)
-    change(cloud, job, holder="other", started_at=utcnow(), starts=2, lease_until=later)
+def is_idle(url: str) -> bool:
+    return bool(httpx.get(f"{url}/sdapi/v1/progress").json()["state"]["job_count"] == 0)
 
 
-def lose_message(cloud: Cloud, job: Job) -> None:
-    cloud.sqs.purge_queue(QueueUrl=cloud.queue)
+def is_running(cloud: Cloud, job: Job) -> bool:
+    found = cloud.store.state(job.tenant, job.job_id)
+    return bool(found and found[0].progress > 0)
 
 
-@pytest.mark.parametrize("lose", [lose_lease, lose_message])
-def test_a_run_whose_hold_is_lost_is_interrupted_and_delivers_nothing(
-    cloud: Cloud, slow_webui: str, lose: Callable[[Cloud, Job], None]
+def test_a_run_whose_lease_another_agent_took_is_interrupted_and_delivers_nothing(
+    cloud: Cloud, slow_webui: str
 ) -> None:
     job = new_job({**SMALL, "steps": 150})
     submit(cloud, job)
     settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, visibility_timeout_seconds=3)
     with running(settings, cloud):
-        eventually(lambda: (found := cloud.store.state("default", job.job_id)) and found[0].progress > 0)
-        lose(cloud, job)
-        eventually(lambda: httpx.get(f"{slow_webui}/sdapi/v1/progress").json()["state"]["job_count"] == 0)
+        eventually(lambda: is_running(cloud, job))
+        later = utcnow() + timedelta(seconds=60)
+        change(cloud, job, holder="other", started_at=utcnow(), starts=2, lease_until=later)
+        eventually(lambda: is_idle(slow_webui))
     assert cloud.store.result("default", job.job_id) is None
     assert cloud.count(cloud.result_queue) == 0
+
+
+def test_with_records_a_run_outlives_its_message_since_only_one_result_can_count(cloud: Cloud, slow_webui: str) -> None:
+    job = new_job({**SMALL, "steps": 12})
+    submit(cloud, job)
+    settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, visibility_timeout_seconds=3)
+    with running(settings, cloud):
+        eventually(lambda: is_running(cloud, job))
+        cloud.sqs.purge_queue(QueueUrl=cloud.queue)
+        assert cloud.notification()["status"] == "completed"
+
+
+def test_without_records_a_run_whose_message_is_lost_is_interrupted_and_delivers_nothing(
+    cloud: Cloud, slow_webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.send(guidance_message({**SMALL, "steps": 150}))
+    settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, jobs_bucket=None, visibility_timeout_seconds=3)
+    with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud):
+        eventually(lambda: "job starts" in caplog.text)
+        cloud.sqs.purge_queue(QueueUrl=cloud.queue)
+        eventually(lambda: "job handed back" in caplog.text)
+        assert is_idle(slow_webui)
+    assert cloud.count(cloud.result_queue) == 0
+
+
+def test_a_hold_that_was_over_once_is_lost_whatever_comes_later() -> None:
+    message = held_message(Clock())
+    assert not message.is_lost
+    message.held_until = message.clock.now()
+    assert message.is_lost

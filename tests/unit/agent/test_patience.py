@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from darkroom_agent import aws
 from darkroom_agent.aws import Patience
+from darkroom_agent.clock import Clock
 from darkroom_agent.errors import AwsUnavailableError
 from darkroom_agent.lifecycle import Lifecycle
 
@@ -27,7 +28,7 @@ class Failing:
 
 
 def patience(*, is_held: bool = True, is_out_of_time: bool = False) -> Callable[[Failing], str]:
-    lifecycle = Lifecycle(0)
+    lifecycle = Lifecycle(0, Clock())
     if is_out_of_time:
         lifecycle.stop()
     return Patience(lifecycle, lambda: is_held)

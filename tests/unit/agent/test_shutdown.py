@@ -210,7 +210,7 @@ def test_nothing_is_received_while_the_runtime_does_not_answer(cloud: Cloud, cap
         attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
         assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
         assert httpx.get(f"{health}/readyz").status_code == 503
-        assert httpx.get(f"{health}/livez").status_code == 200
+        assert httpx.get(f"{health}/healthz").status_code == 200
         assert httpx.get(f"{health}/else").status_code == 404
         with demo_on(port):
             assert cloud.notification()["status"] == "completed"

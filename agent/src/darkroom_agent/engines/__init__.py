@@ -10,5 +10,5 @@ from darkroom_contract.types import Engine
 def engine_of(settings: Settings) -> RuntimeEngine:
     """The client of the runtime's engine."""
     if settings.engine is Engine.COMFYUI:
-        return ComfyUI(settings.runtime_url)
+        return ComfyUI(settings)
     return WebUI(settings)

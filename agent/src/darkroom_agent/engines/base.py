@@ -1,8 +1,9 @@
 """What the agent asks of an engine, and what both engines' clients share."""
 
 import math
-import time
-from collections.abc import Callable, Iterator
+import threading
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,48 +11,106 @@ from typing import Protocol
 import httpx
 from pydantic import JsonValue
 
-from darkroom_agent.errors import EngineLostError, EngineUnavailableError, HandedBackError, TimedOutError
-from darkroom_agent.lifecycle import Lifecycle
+from darkroom_agent.clock import Clock
+from darkroom_agent.errors import AgentError, EngineLostError, EngineUnavailableError, TimedOutError
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
 
 
 class Run:
-    """One run of a job: the engine writes its progress, and asks whether it may go on."""
+    """One run of a job: the engine's client writes how far it is, and asks whether it may go on.
 
-    def __init__(
-        self, lifecycle: Lifecycle, timeout_seconds: float, is_lost: Callable[[], bool] = lambda: False
-    ) -> None:
-        """``is_lost``: whether the job has become another agent's."""
-        self._lifecycle = lifecycle
+    Any thread may abort it; the thread that waits for the engine learns of it at once.
+    """
+
+    def __init__(self, clock: Clock, timeout_seconds: float) -> None:
+        self.clock = clock
+        #: The engine's name for the run, where it takes one.
+        self.id = str(uuid.uuid4())
         self._timeout = timeout_seconds
-        self._is_lost = is_lost
-        self._deadline = math.inf
+        self._preparing_until = clock.now() + timeout_seconds
+        self._news = threading.Event()
+        self._aborted: AgentError | None = None
+        #: When the engine began it, by the clock; None while it waits.
+        self.begun_at: float | None = None
         #: The share that is done, 0 to 1.
         self.progress = 0.0
+        #: When the first and the last progress was seen, and what it was.
+        self._first_progress = self._last_progress = (0.0, 0.0)
 
     def begin(self) -> None:
-        """Let the time that the job may take begin."""
-        self._deadline = time.monotonic() + self._timeout
+        """Note that the engine has begun the job: the time that it may take runs from now."""
+        if self.begun_at is None:
+            self.begun_at = self.clock.now()
+
+    @property
+    def seconds(self) -> float:
+        """For how long the engine has been running it."""
+        return 0.0 if self.begun_at is None else self.clock.now() - self.begun_at
+
+    def abort(self, error: AgentError) -> None:
+        """Let the run end with an error; the first one counts."""
+        self._aborted = self._aborted or error
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait of whoever waits for the run."""
+        self._news.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for news of the run, but no longer than so."""
+        self.clock.wait(self._news, seconds)
+        self._news.clear()
 
     def check(self) -> None:
-        """Raises ``TimedOutError`` or ``HandedBackError`` when the run has to end."""
-        self._lifecycle.beat()
-        if self._lifecycle.is_out_of_time or self._is_lost():
-            raise HandedBackError
-        if time.monotonic() >= self._deadline:
+        """Raises the error that the run was aborted with, or ``TimedOutError``."""
+        if self._aborted is not None:
+            raise self._aborted
+        if self.begun_at is not None and self.clock.now() >= self.begun_at + self._timeout:
             raise TimedOutError(f"the job ran longer than {self._timeout:g} seconds")
 
     def seconds_to_prepare(self) -> float:
-        """How long the preparation may still take; raises as ``check`` does, and as soon as the agent is to stop."""
+        """How long the preparation may still take; raises as ``check`` does."""
         self.check()
-        if self._lifecycle.is_stopping:
-            raise HandedBackError
-        return self._deadline - time.monotonic()
+        return self._preparing_until - self.clock.now()
 
     def advance(self, progress: float) -> None:
         """Note the progress; it never goes back."""
-        self.progress = min(max(self.progress, progress), 1.0)
+        if progress > self.progress:
+            self.progress = min(progress, 1.0)
+            self._last_progress = (self.clock.now(), self.progress)
+            if not self._first_progress[1]:
+                self._first_progress = self._last_progress
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the engine will go on, by the progress that was seen; infinite while that says nothing."""
+        (first_at, first), (last_at, last) = self._first_progress, self._last_progress
+        if last <= first:
+            return math.inf
+        return max(0.0, last_at + (1 - last) * (last_at - first_at) / (last - first) - self.clock.now())
+
+
+class Line:
+    """The runs that an engine has, in the order in which it got them: the first one runs, the others wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: list[Run] = []
+
+    @contextmanager
+    def standing(self, run: Run) -> Iterator[None]:
+        """Let a run stand in the line; it begins as soon as it is the first."""
+        with self._lock:
+            self._runs.append(run)
+            self._runs[0].begin()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs.remove(run)
+                if self._runs:
+                    self._runs[0].begin()
 
 
 @dataclass(frozen=True)
@@ -62,9 +121,22 @@ class Output:
     #: For the record beside the pictures, as the AWS guidance writes it.
     response: dict[str, JsonValue]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all pictures."""
+        return sum(map(len, self.pictures))
+
 
 class RuntimeEngine(Protocol):
-    """An engine on the other side of HTTP. A job is never sent twice by one run."""
+    """An engine on the other side of HTTP, called by several threads at once. No run sends a job twice."""
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs it may be sent beside the one that it runs: it can wait with them, and tell them apart."""
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether a run could not be stopped, and the engine has not been idle or away since."""
 
     def is_ready(self) -> bool:
         """Whether it takes jobs."""
@@ -73,7 +145,10 @@ class RuntimeEngine(Protocol):
         """Give the engine an input picture; returns the value that stands for it in the content."""
 
     def generate(self, job: Job, run: Run) -> Output:
-        """Run a job to its end; raises a ``JobFailedError``, or ``HandedBackError`` when the agent has to stop."""
+        """Run a job to its end, behind those that the engine has already.
+
+        Raises a ``JobFailedError``, or the error that the run was aborted with: the engine then no longer has the job.
+        """
 
     def failed_response(self, job: Job, error: JobError, reason: JsonValue) -> dict[str, JsonValue]:
         """The record of a job that failed; ``reason`` is what the engine answered, if it did."""

@@ -1,125 +1,184 @@
 """The client of ComfyUI: a prompt is posted once under an id of ours, and its history is the truth about it.
 
-The websocket only shows progress and says when to look; ComfyUI may drop it at any time.
+ComfyUI keeps a queue of its own: the next prompt waits there while one runs, and each is stopped by its id.
 """
 
 import hashlib
-import json
-import re
-import time
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from enum import StrEnum
 from logging import getLogger
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from pydantic import JsonValue
-from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
-from darkroom_agent.engines.base import Output, Run, answers, json_of, runtime_client, transport_errors
+from darkroom_agent.engines.base import Line, Output, Run, answers, json_of, runtime_client, transport_errors
+from darkroom_agent.engines.comfyui_data import (
+    Entry,
+    File,
+    Workflow,
+    cached_nodes,
+    check_accepted,
+    check_classes,
+    check_status,
+    files,
+    is_success,
+    refusal,
+    with_other_file_names,
+)
+from darkroom_agent.engines.comfyui_events import Events
 from darkroom_agent.errors import (
     EngineFailedError,
     EngineLostError,
-    EngineRefusedError,
+    HandedBackError,
     NoPicturesError,
     TimedOutError,
     WorkflowFailedError,
 )
 from darkroom_agent.media import media_type
+from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
 
 log = getLogger(__name__)
 
-#: How long at most until the history is looked at, and until the run is checked.
+#: Of all files of a job together.
+MAX_OUTPUT_BYTES = 256 * 1024 * 1024
+#: How long at most until the history is looked at, should no event say that it is time.
 _POLL_SECONDS = 2.0
-_WAIT_SECONDS = 1.0
 #: How long one question may take, and how many in a row may get no answer. A busy ComfyUI may be slow.
-_POLL_TIMEOUT_SECONDS = 20.0
+_POLL_TIMEOUT_SECONDS = 10.0
 _MOST_UNANSWERED = 3
-#: Exceptions of PyTorch, of the GPU's driver and of the operating system, whatever node they come from.
-_MACHINE_TROUBLE = re.compile(
-    r"out ?of ?memory|CUDA (error|driver|kernel)|no CUDA|NVIDIA driver|cuDNN|cuBLAS|AcceleratorError"
-    r"|^OSError:|\[Errno|No space left",
-    re.IGNORECASE,
-)
+#: How long ComfyUI may take to let go of a prompt, how often it is told to, and how long one of these calls may take.
+_STOP_SECONDS = 15.0
+_STOP_POLL_SECONDS = 0.5
+_STOP_TIMEOUT_SECONDS = 5.0
+
+
+class _Place(StrEnum):
+    """Where in ComfyUI's queue a prompt is."""
+
+    RUNNING = "queue_running"
+    WAITING = "queue_pending"
+
+
+class _CachedFileGoneError(EngineFailedError):
+    """A file of an earlier prompt, which ComfyUI has in its cache and no longer on its disk."""
 
 
 class ComfyUI:
     """The ComfyUI of one runtime."""
 
-    def __init__(self, url: str) -> None:
-        self._http = runtime_client(url, read_seconds=60)
-        self._socket_url = f"ws{url.removeprefix('http').rstrip('/')}/ws"
+    #: Each prompt in ComfyUI's queue has its own id.
+    ahead = 1
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.runtime_url.rstrip("/")
+        self._http = runtime_client(url, read_seconds=30)
+        self._events = Events(f"ws{url.removeprefix('http')}/ws")
+        self._allowed_nodes = settings.allowed_nodes
+        self._denied_nodes = settings.denied_nodes
+        self._line = Line()
+        #: The prompts that ComfyUI did not let go of.
+        self._unstopped: set[str] = set()
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether ComfyUI still has a prompt that it was told to stop."""
+        return bool(self._unstopped)
 
     def is_ready(self) -> bool:
-        """Whether it answers."""
+        """Whether it answers. Prompts that it did not let go of are told to stop once more."""
+        for prompt_id in list(self._unstopped):
+            with suppress(httpx.HTTPError):
+                if self._has_stopped(prompt_id):
+                    self._unstopped.discard(prompt_id)
         return answers(self._http, "/system_stats")
 
     def attach(self, picture: bytes) -> str:
-        """Upload a picture under a name made of its bytes: the same picture is one file, and ComfyUI's caches help."""
+        """Upload a picture under a name made of its bytes: the same picture is one file, and ComfyUI's caches help.
+
+        Nothing is overwritten: a prompt may be reading the file.
+        """
         kind = media_type(picture)
         name = f"darkroom-{hashlib.sha256(picture).hexdigest()}{kind.extension}"
         with transport_errors():
-            files = {"image": (name, picture, kind.name)}
-            response = self._http.post("/upload/image", files=files, data={"overwrite": "true"})
+            response = self._http.post("/upload/image", files={"image": (name, picture, kind.name)})
         if response.status_code != 200:
             raise EngineFailedError(f"ComfyUI answers the upload of an input with {response.status_code}")
         stored = response.json()
         return "/".join(part for part in (stored.get("subfolder"), stored["name"]) if part)
 
     def generate(self, job: Job, run: Run) -> Output:
-        """Run a workflow to its end."""
-        client_id = uuid.uuid4().hex
-        with _Events(f"{self._socket_url}?clientId={client_id}") as events:
-            prompt_id = self._submit(job.content, client_id)
-            try:
-                entry = self._finished(prompt_id, events, run)
-            except BaseException:
-                self._abandon(prompt_id)
-                raise
-        _check_status(entry)
-        pictures = tuple(self._view(file) for file in _files(entry))
-        if not pictures:
-            raise NoPicturesError("the workflow saved no file; let it end in a node that does, SaveImage say")
-        return Output(pictures, {"code": 200})
+        """Run a workflow to its end. One whose files are gone although ComfyUI has them in its cache is run again."""
+        check_classes(job.content, self._allowed_nodes, self._denied_nodes)
+        try:
+            return self._output(job.content, run.id, run)
+        except _CachedFileGoneError:
+            log.info("files in ComfyUI's cache are gone from its disk")
+        other_id = str(uuid.uuid4())
+        return self._output(with_other_file_names(job.content, other_id[:8]), other_id, run)
 
     def failed_response(self, job: Job, error: JobError, reason: JsonValue) -> dict[str, JsonValue]:  # noqa: ARG002
         """The record of a job that failed: the AWS guidance's, which does not say why."""
         return {"code": 500}
 
-    def _submit(self, workflow: dict[str, JsonValue], client_id: str) -> str:
-        """Post a prompt; returns its id. When the answer is lost, the prompt may run all the same: never again then."""
-        prompt_id = str(uuid.uuid4())
-        body = {"prompt": workflow, "prompt_id": prompt_id, "client_id": client_id}
+    def _output(self, workflow: Workflow, prompt_id: str, run: Run) -> Output:
+        run.check()
+        with self._line.standing(run):
+            prompt_id, entry = self._execute(workflow, prompt_id, run)
+        try:
+            check_status(entry)
+            pictures = self._pictures(entry)
+        finally:
+            self._forget(prompt_id)
+        if not pictures:
+            raise NoPicturesError("the workflow saved no file; let it end in a node that does, SaveImage say")
+        return Output(pictures, {"code": 200})
+
+    # A prompt in ComfyUI's queue
+
+    def _execute(self, workflow: Workflow, prompt_id: str, run: Run) -> tuple[str, Entry]:
+        """Post a prompt and wait for its end; its id and its entry in the history."""
+        answer = self._post(workflow, prompt_id)
+        # Old versions give prompts ids of their own.
+        prompt_id = str(answer.get("prompt_id", prompt_id))
+        with self._events.telling(prompt_id, run):
+            try:
+                check_accepted(answer)
+                return prompt_id, self._ended(prompt_id, run)
+            except BaseException as error:
+                self._stop(prompt_id, run)
+                # What was finished all the same is not thrown away, unless the client wants it no more.
+                is_wanted = isinstance(error, (HandedBackError, TimedOutError, EngineLostError))
+                if is_wanted and (entry := self._finished(prompt_id)):
+                    return prompt_id, entry
+                self._forget(prompt_id)
+                raise
+
+    def _post(self, workflow: Workflow, prompt_id: str) -> dict[str, Any]:
+        """Post a prompt; the answer, empty when it is lost. The prompt may run all the same: never again then."""
+        body = {"prompt": workflow, "prompt_id": prompt_id, "client_id": self._events.client_id}
         try:
             with transport_errors():
                 response = self._http.post("/prompt", json=body)
         except (EngineLostError, TimedOutError):
-            return prompt_id
+            return {}
         answer = json_of(response)
         if 400 <= response.status_code < 500:
-            raise _refusal(answer)
+            raise refusal(answer)
         if response.status_code != 200:
             raise EngineFailedError(f"ComfyUI answers the prompt with {response.status_code}", reason=answer)
-        accepted = answer if isinstance(answer, dict) else {}
-        # Old versions give prompts ids of their own.
-        prompt_id = str(accepted.get("prompt_id", prompt_id))
-        if accepted.get("node_errors"):  # ComfyUI runs the rest of the workflow
-            self._abandon(prompt_id)
-            raise _refusal(answer)
-        return prompt_id
+        return answer if isinstance(answer, dict) else {}
 
-    def _finished(self, prompt_id: str, events: "_Events", run: Run) -> dict[str, Any]:
+    def _ended(self, prompt_id: str, run: Run) -> Entry:
         """Wait until the prompt is in the history; its entry. One answer that is lost says nothing of the prompt."""
-        next_look, unanswered = 0.0, 0
+        unanswered = 0
         while True:
             run.check()
-            if not events.tell(prompt_id, run) and time.monotonic() < next_look:
-                continue
             try:
-                if entry := self._look(prompt_id):
+                if entry := self._look(prompt_id, run):
                     return entry
                 unanswered = 0
             except httpx.TimeoutException:
@@ -128,153 +187,107 @@ class ComfyUI:
                 unanswered += 1
                 if unanswered == _MOST_UNANSWERED:
                     raise EngineLostError("ComfyUI went away") from error
-            next_look = time.monotonic() + _POLL_SECONDS
+            run.wait(_POLL_SECONDS)
 
-    def _look(self, prompt_id: str) -> dict[str, Any] | None:
+    def _look(self, prompt_id: str, run: Run) -> Entry | None:
         """The prompt's entry in the history, once it has ended.
 
         Raises ``EngineLostError`` when ComfyUI does not know the prompt, and httpx's errors.
         """
-        entry = self._history(prompt_id)
-        if entry is None and not self._is_queued(prompt_id):
-            entry = self._history(prompt_id)  # it may have ended between the two questions
-            if entry is None:
-                raise EngineLostError("ComfyUI does not know the prompt any more; it may have restarted")
-        return entry
+        if entry := self._history(prompt_id):
+            return entry
+        place = self._queue().get(prompt_id)
+        if place is _Place.RUNNING:
+            run.begin()
+        if place is not None:
+            return None
+        if entry := self._history(prompt_id):  # it ended between the two questions
+            return entry
+        raise EngineLostError("ComfyUI does not know the prompt; it may have restarted")
 
-    def _history(self, prompt_id: str) -> dict[str, Any] | None:
-        entry = self._ask(f"/history/{prompt_id}").get(prompt_id)
+    def _stop(self, prompt_id: str, run: Run) -> None:
+        """Have ComfyUI let go of a prompt, whether it waits or runs; note when it does not."""
+        deadline = run.clock.now() + _STOP_SECONDS
+        while True:
+            with suppress(httpx.HTTPError):
+                if self._has_stopped(prompt_id):
+                    return
+            if run.clock.now() >= deadline:
+                break
+            run.wait(_STOP_POLL_SECONDS)
+        log.error("ComfyUI does not let go of a prompt")
+        self._unstopped.add(prompt_id)
+
+    def _has_stopped(self, prompt_id: str) -> bool:
+        """Whether ComfyUI has a prompt no more; if it does, it is told to stop it. Raises httpx's errors."""
+        try:
+            place = self._queue(_STOP_TIMEOUT_SECONDS).get(prompt_id)
+        except httpx.ConnectError:
+            return True  # ComfyUI is away, and its queue with it
+        if place is _Place.RUNNING:
+            # Old versions ignore the id and interrupt whatever runs: so only while it is ours.
+            self._http.post("/interrupt", json={"prompt_id": prompt_id}, timeout=_STOP_TIMEOUT_SECONDS)
+        elif place is _Place.WAITING:
+            self._http.post("/queue", json={"delete": [prompt_id]}, timeout=_STOP_TIMEOUT_SECONDS)
+        return place is None
+
+    def _finished(self, prompt_id: str) -> Entry | None:
+        """The entry of a prompt that came to a good end before it could be stopped."""
+        with suppress(httpx.HTTPError):
+            entry = self._history(prompt_id)
+            return entry if entry and is_success(entry) else None
+        return None
+
+    def _history(self, prompt_id: str) -> Entry | None:
+        entry = self._ask(f"/history/{prompt_id}", _POLL_TIMEOUT_SECONDS).get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
-    def _is_queued(self, prompt_id: str) -> bool:
-        queue = self._ask("/queue")
-        items: list[Any] = [*_list(queue.get("queue_running")), *_list(queue.get("queue_pending"))]
-        return any(item[1] == prompt_id for item in items)
+    def _queue(self, timeout: float = _POLL_TIMEOUT_SECONDS) -> dict[str, _Place]:
+        """The places of all prompts that wait or run, by their ids."""
+        queue = self._ask("/queue", timeout)
+        # An item is a list: number, id, prompt, …
+        return {item[1]: place for place in _Place for item in queue.get(place) or []}
 
-    def _ask(self, path: str) -> dict[str, Any]:
-        response = self._http.get(path, timeout=_POLL_TIMEOUT_SECONDS).raise_for_status()
+    def _ask(self, path: str, timeout: float) -> dict[str, Any]:
+        response = self._http.get(path, timeout=timeout).raise_for_status()
         answer = json_of(response)
         if not isinstance(answer, dict):
             raise httpx.DecodingError(f"{path} is answered with something else than JSON")
         return answer
 
-    def _view(self, file: dict[str, Any]) -> bytes:
+    def _forget(self, prompt_id: str) -> None:
+        """Have ComfyUI forget a prompt that has ended; it would remember thousands."""
+        with suppress(httpx.HTTPError):
+            self._http.post("/history", json={"delete": [prompt_id]}, timeout=_STOP_TIMEOUT_SECONDS)
+
+    # The files of a prompt that has ended
+
+    def _pictures(self, entry: Entry) -> tuple[bytes, ...]:
+        pictures: list[bytes] = []
+        cached = cached_nodes(entry)
+        for node, file in files(entry):
+            left = MAX_OUTPUT_BYTES - sum(map(len, pictures))
+            picture = self._view(file, node, left)
+            if picture is None:
+                kind = _CachedFileGoneError if node in cached else EngineFailedError
+                raise kind("ComfyUI does not find a file that it saved", node=node)
+            pictures.append(picture)
+        return tuple(pictures)
+
+    def _view(self, file: File, node: str, limit: int) -> bytes | None:
+        """Read a file of at most ``limit`` bytes; None where there is none."""
         names = {key: file.get(key, "") for key in ("filename", "subfolder", "type")}
-        with transport_errors(has_job=True):
-            response = self._http.get("/view", params=names)
-        if response.status_code != 200:
-            raise EngineFailedError(f"ComfyUI answers {response.status_code} for a file that it saved")
-        return response.content
-
-    def _abandon(self, prompt_id: str) -> None:
-        """Stop a prompt, whether it runs or waits."""
-        with suppress(httpx.HTTPError):
-            self._http.post("/queue", json={"delete": [prompt_id]}, timeout=10)
-        with suppress(httpx.HTTPError):
-            self._http.post("/interrupt", json={"prompt_id": prompt_id}, timeout=10)
-
-
-class _Events:
-    """ComfyUI's websocket, opened again when it breaks."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._socket: ClientConnection | None = None
-        self._opened = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def tell(self, prompt_id: str, run: Run) -> bool:
-        """Wait a little for an event, and note the progress; whether there is reason to look at the history."""
-        if self._socket is None and not self._open():
-            time.sleep(_WAIT_SECONDS)
-            return False
-        try:
-            return self._note(self._socket.recv(timeout=_WAIT_SECONDS), prompt_id, run) if self._socket else False
-        except TimeoutError:
-            return False
-        except (WebSocketException, OSError):
-            self._close()
-            return True
-
-    def _note(self, text: str | bytes, prompt_id: str, run: Run) -> bool:
-        """Whether an event of the prompt says that it ended. What is no event, a preview say, says nothing."""
-        if isinstance(text, bytes):
-            return False
-        with suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-            event = json.loads(text)
-            kind, data = event["type"], event["data"]
-            if data["prompt_id"] == prompt_id:
-                if kind == "progress":
-                    run.advance(data["value"] / data["max"])
-                return bool(kind == "executing" and data["node"] is None)
-        return False
-
-    def _open(self) -> bool:
-        with suppress(WebSocketException, OSError):
-            socket = connect(self._url, proxy=None, compression=None, open_timeout=5, close_timeout=1, max_size=None)
-            self._socket = self._opened.enter_context(socket)
-        return self._socket is not None
-
-    def _close(self) -> None:
-        with suppress(WebSocketException, OSError):
-            self._opened.close()
-        self._socket = None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _refusal(answer: JsonValue) -> EngineRefusedError:
-    """The error of a prompt that ComfyUI calls invalid: the first node that it names, and the input of it."""
-    body: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    error = body.get("error")
-    message = (error.get("message") if isinstance(error, dict) else error) or "ComfyUI calls the workflow invalid"
-    by_node = body.get("node_errors")
-    for node, trouble in by_node.items() if isinstance(by_node, dict) else ():
-        for item in trouble.get("errors", []):
-            name = (item.get("extra_info") or {}).get("input_name")
-            return EngineRefusedError(
-                f"{item.get('message', message)}: {item.get('details', '')}".removesuffix(": "),
-                node=node,
-                field=f"content.{node}.inputs.{name}" if name else f"content.{node}",
-                reason=answer,
-            )
-    return EngineRefusedError(str(message), reason=answer)
-
-
-def _check_status(entry: dict[str, Any]) -> None:
-    """Raises what the history says went wrong. The machine's trouble may pass; a node's own exception will not."""
-    status = entry.get("status") or {}
-    for name, data in status.get("messages") or []:
-        if name == "execution_interrupted":
-            raise EngineFailedError("ComfyUI was told to interrupt the workflow", node=data.get("node_id"))
-        if name == "execution_error":
-            node, text = data.get("node_id"), str(data.get("exception_message", "")).strip()
-            kind = EngineFailedError if _is_the_machines(data) else WorkflowFailedError
-            raise kind(f"{data.get('node_type', 'node')} {node}: {text}", node=node)
-    if status.get("status_str") == "error":
-        raise EngineFailedError("ComfyUI failed without a cause")
-
-
-def _is_the_machines(data: dict[str, Any]) -> bool:
-    return bool(_MACHINE_TROUBLE.search(f"{data.get('exception_type', '')}: {data.get('exception_message', '')}"))
-
-
-def _files(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every file that the workflow's nodes name, of whatever medium: those to keep, or else the previews."""
-    files = [
-        item
-        for node in (entry.get("outputs") or {}).values()
-        for medium in node.values()
-        for item in _list(medium)
-        if isinstance(item, dict) and item.get("filename")
-    ]
-    kept = [file for file in files if file.get("type") == "output"]
-    return kept or [file for file in files if file.get("type") == "temp"]
+        data = bytearray()
+        with transport_errors(has_job=True), self._http.stream("GET", "/view", params=names) as response:
+            if response.status_code == 404:
+                return None
+            if response.status_code != 200:
+                raise EngineFailedError(f"ComfyUI answers {response.status_code} for a file that it saved", node=node)
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > limit:
+                    message = (
+                        f"the files of a job may have {MAX_OUTPUT_BYTES} bytes together; save fewer or smaller ones"
+                    )
+                    raise WorkflowFailedError(message, node=node)
+        return bytes(data)

@@ -3,30 +3,30 @@
 import base64
 import binascii
 import json
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
-import httpx
 from pydantic import JsonValue
+from pydantic_core import from_json
 
-from darkroom_agent.engines.base import Output, Run, answers, json_of, runtime_client, transport_errors
-from darkroom_agent.errors import AgentError, EngineFailedError, EngineRefusedError, NoPicturesError
+from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.sdwebui_post import Answer
+from darkroom_agent.engines.sdwebui_queue import WebUIQueue
+from darkroom_agent.errors import EngineFailedError, EngineRefusedError, NoPicturesError
 from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
 from darkroom_contract.types import Task
 
 _PATHS = {
-    Task.TEXT_TO_IMAGE: "txt2img",
-    Task.IMAGE_TO_IMAGE: "img2img",
-    Task.EXTRA_SINGLE_IMAGE: "extra-single-image",
-    Task.EXTRA_BATCH_IMAGES: "extra-batch-images",
+    Task.TEXT_TO_IMAGE: "sdapi/v1/txt2img",
+    Task.IMAGE_TO_IMAGE: "sdapi/v1/img2img",
+    Task.EXTRA_SINGLE_IMAGE: "sdapi/v1/extra-single-image",
+    Task.EXTRA_BATCH_IMAGES: "sdapi/v1/extra-batch-images",
 }
-_PROGRESS_SECONDS = 1.0
+#: The tasks that need a checkpoint, and take a name and settings of their own.
+_GENERATIONS = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
 #: The one fault of a request that the web UI answers with 500.
 _BAD_PICTURE = "Invalid encoded image"
 
@@ -35,26 +35,40 @@ class WebUI:
     """The web UI of one runtime."""
 
     def __init__(self, settings: Settings) -> None:
-        url = f"{settings.runtime_url.rstrip('/')}/sdapi/v1/"
-        # The run's own deadline comes first.
-        self._http = runtime_client(url, read_seconds=settings.job_timeout_seconds + 60)
+        self._queue = WebUIQueue(settings.runtime_url.rstrip("/"))
         self._dynamic_checkpoint = settings.dynamic_checkpoint
         self._checkpoint = settings.checkpoint
+        #: The checkpoints that the web UI has, as it lists them; as long as it is there.
+        self._models: list[dict[str, Any]] = []
+
+    @property
+    def ahead(self) -> int:
+        """One, where the web UI tells its requests apart."""
+        return int(self._queue.tells_apart)
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether it has a request that could not be stopped."""
+        return self._queue.is_hung
 
     def is_ready(self) -> bool:
         """Whether it answers; it does so once its model is loaded."""
-        return answers(self._http, "options")
+        is_ready = self._queue.is_ready()
+        if not is_ready:
+            self._models = []
+        return is_ready
 
     def attach(self, picture: bytes) -> str:
         """A picture as the web UI takes it."""
         return base64.b64encode(picture).decode()
 
     def generate(self, job: Job, run: Run) -> Output:
-        """Load the job's checkpoint, or else the runtime's own, if it is not loaded; then run the job."""
+        """Run the job, with its checkpoint or else the runtime's own where checkpoints are dynamic."""
+        content, is_generation = job.content, job.task in _GENERATIONS
         checkpoint = job.checkpoint or self._checkpoint
-        if self._dynamic_checkpoint and checkpoint:
-            self._load_checkpoint(checkpoint, run)
-        answer = self._post(_PATHS[job.task], job.content, run, shows_progress=True)
+        if self._dynamic_checkpoint and checkpoint and is_generation:
+            content = _with_checkpoint(content, self._title(checkpoint, run))
+        answer = _checked(self._queue.generate(_PATHS[job.task], content, run, is_named=is_generation))
         pictures = tuple(_decoded(item) for item in _pictures(answer))
         if not pictures:
             raise NoPicturesError("the web UI made no picture")
@@ -64,68 +78,50 @@ class WebUI:
         """The record of a job that failed."""
         return _response({"id_task": job.label, "status": 0, "error_msg": error.message, "reason": reason})
 
-    def _load_checkpoint(self, name: str, run: Run) -> None:
-        current = self._get("options").get("sd_model_checkpoint") or ""
-        # The web UI adds the file's hash: "model.safetensors [31e35c80fc]".
-        if name in (current, current.partition(" [")[0]):
-            return
-        self._post("refresh-checkpoints", {}, run)
-        title = next((model["title"] for model in self._get("sd-models") if _is_called(model, name)), None)
+    def _title(self, name: str, run: Run) -> str:
+        """The web UI's own name of a checkpoint. One that it does not know is looked for on its disk."""
+        title = self._known_title(name) or self._listed_title(name)
+        if title is None:
+            _checked(self._queue.control("sdapi/v1/refresh-checkpoints", run))
+            title = self._listed_title(name)
         if title is None:
             raise EngineRefusedError(f"the runtime has no checkpoint '{name}'", field="checkpoint")
-        with suppress(EngineFailedError, EngineRefusedError):  # none may be loaded
-            self._post("unload-checkpoint", {}, run)
-        self._post("options", {"sd_model_checkpoint": title}, run)
+        return title
 
-    def _get(self, path: str) -> Any:
-        with transport_errors():
-            return _checked(self._http.get(path, timeout=60))
+    def _known_title(self, name: str) -> str | None:
+        return next((model["title"] for model in self._models if _is_called(model, name)), None)
 
-    def _post(self, path: str, body: dict[str, JsonValue], run: Run, *, shows_progress: bool = False) -> Any:
-        """POST once and wait for the answer; interrupts the web UI when the run ends without it."""
-        answer = _in_thread(lambda: self._http.post(path, json=body))
-        try:
-            while not wait([answer], timeout=_PROGRESS_SECONDS).done:
-                run.check()
-                if shows_progress:
-                    run.advance(self._progress())
-            with transport_errors():
-                response = answer.result()
-        except AgentError:
-            with suppress(httpx.HTTPError):
-                self._http.post("interrupt", timeout=10)
-            raise
-        return _checked(response)
-
-    def _progress(self) -> float:
-        with suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
-            answer = self._http.get("progress", params={"skip_current_image": "true"}, timeout=10)
-            return float(answer.json()["progress"])
-        return 0.0
+    def _listed_title(self, name: str) -> str | None:
+        answer = self._queue.get("sdapi/v1/sd-models")
+        self._models = _checked(Answer(answer.status_code, answer.content))
+        return self._known_title(name)
 
 
-def _in_thread(call: Callable[[], httpx.Response]) -> Future[httpx.Response]:
-    """Call in a thread that does not keep the process from ending, should the web UI never answer."""
-    answer: Future[httpx.Response] = Future()
-
-    def resolve() -> None:
-        try:
-            answer.set_result(call())
-        except Exception as error:  # noqa: BLE001 - raised again where the answer is taken
-            answer.set_exception(error)
-
-    threading.Thread(target=resolve, name="web-ui-request", daemon=True).start()
-    return answer
+def _is_called(model: dict[str, Any], name: str) -> bool:
+    title = model["title"]
+    # The title has the file's hash, once that is known: "model.safetensors [31e35c80fc]".
+    names = (title, title.partition(" [")[0], model.get("model_name"), PurePath(model.get("filename") or "").name)
+    return name in names
 
 
-def _checked(response: httpx.Response) -> Any:
-    """The answer, when it is a success. 4xx is the request's fault, anything else the web UI's."""
-    body = json_of(response)
-    if response.status_code == 200:
+def _with_checkpoint(content: dict[str, JsonValue], title: str) -> dict[str, JsonValue]:
+    """The body of a request that has the web UI load a checkpoint first. One that is wrong is for the web UI to say."""
+    settings = content.get("override_settings") or {}
+    if not isinstance(settings, dict):
+        return content
+    return {**content, "override_settings": {**settings, "sd_model_checkpoint": title}}
+
+
+def _checked(answer: Answer) -> Any:
+    """The answer's JSON, when it is a success. 4xx is the request's fault, anything else the web UI's."""
+    body: Any = None
+    with suppress(ValueError):
+        body = from_json(answer.body)
+    if answer.status == 200:
         return body
     message, field = _complaint(body)
-    message = message or f"the web UI answers {response.status_code}"
-    if 400 <= response.status_code < 500 or message == _BAD_PICTURE:
+    message = message or f"the web UI answers {answer.status}"
+    if 400 <= answer.status < 500 or message == _BAD_PICTURE:
         raise EngineRefusedError(message, field=field, reason=body)
     raise EngineFailedError(message, reason=body)
 
@@ -142,10 +138,6 @@ def _complaint(body: JsonValue) -> tuple[str, str | None]:
     return str(detail or body.get("errors") or body.get("error") or ""), None
 
 
-def _is_called(model: dict[str, Any], name: str) -> bool:
-    return name in (model.get("title"), model.get("model_name"), PurePath(model.get("filename") or "").name)
-
-
 def _pictures(answer: Any) -> list[str]:
     if not isinstance(answer, dict):
         raise EngineFailedError("the web UI answers with something else than JSON")
@@ -156,7 +148,7 @@ def _pictures(answer: Any) -> list[str]:
 def _decoded(picture: str) -> bytes:
     data = picture.partition(",")[2] if picture.startswith("data:") else picture
     try:
-        return base64.b64decode(data, validate=True)
+        return binascii.a2b_base64(data, strict_mode=True)
     except binascii.Error as error:
         raise EngineFailedError("the web UI answers with a picture that is not base64") from error
 

@@ -1,45 +1,73 @@
-"""Whether an engine can be trusted with another job: one that fails job after job has to be restarted.
+"""Whether an engine can be trusted with another job: one that hangs, or fails job after job, has to be restarted.
 
 The engine's liveness probe asks for it: Kubernetes restarts the engine, and the agent sees it go away and come back.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 
-from darkroom_agent.engines.base import RuntimeEngine
-from darkroom_agent.errors import EngineFailedError, EngineLostError, TimedOutError
+from darkroom_agent.engines.base import Run, RuntimeEngine
+from darkroom_agent.errors import (
+    AgentError,
+    EngineFailedError,
+    EngineLostError,
+    HandedBackError,
+    PermanentError,
+    TimedOutError,
+)
+from darkroom_agent.lifecycle import Lifecycle
+from darkroom_agent.settings import Settings
+from darkroom_contract.job import Api, Job
+from darkroom_contract.types import DEFAULT_TENANT, Engine, Task, utcnow
 
 log = getLogger(__name__)
 
 _MOST_FAILURES = 3
 #: After this time the engine is tried again: where no probe restarts it, somebody may have mended it.
 _DISTRUST_SECONDS = 600
+#: A good answer holds so long.
+_GOOD_SECONDS = 1.0
 
 
 class EngineWatch:
-    """Counts the failures of an engine since its last success."""
+    """Knows how an engine fares. ``look`` is for one thread; ``generating`` for any."""
 
-    def __init__(self, engine: RuntimeEngine) -> None:
+    def __init__(self, engine: RuntimeEngine, settings: Settings, lifecycle: Lifecycle) -> None:
         self._engine = engine
+        self._lifecycle = lifecycle
+        self._clock = lifecycle.clock
+        self._timeout = settings.job_timeout_seconds
+        self._warmup = _warmup_job(settings)
+        self._warmup_run: Run | None = None
+        self._is_warm = self._warmup is None
         self._failed_jobs: list[str] = []
         self._last_failure = 0.0
+        self._good_until = 0.0
         #: Whether jobs may be received, as of the last ``look``.
         self.is_ready = False
 
     @property
     def is_trusted(self) -> bool:
         """Whether it does not fail job after job. One job alone that fails again and again may itself be at fault."""
-        return len(self._failed_jobs) < _MOST_FAILURES or len(set(self._failed_jobs)) == 1
+        fails_all = len(self._failed_jobs) >= _MOST_FAILURES and len(set(self._failed_jobs)) > 1
+        return not fails_all and not self._engine.is_hung
 
-    def look(self) -> bool:
-        """Ask the engine whether it takes jobs. Once it has been away, its failures are those of another."""
+    def look(self, *, is_busy: bool) -> bool:
+        """Whether the engine takes jobs. It is not asked while it works, as long as nothing fails.
+
+        Once it has been away, its failures are those of another, and it has to warm up.
+        """
+        if self.is_ready and self._good_until and (is_busy or self._clock.now() < self._good_until):
+            return True
         answers = self._engine.is_ready()
-        is_over = not self.is_trusted and time.monotonic() - self._last_failure > _DISTRUST_SECONDS
+        is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
         if not answers or is_over:
             self._failed_jobs.clear()
-        was_ready, self.is_ready = self.is_ready, answers and self.is_trusted
+            self._is_warm = self._warmup is None
+        was_ready = self.is_ready
+        self.is_ready = answers and self.is_trusted and (self._is_warm or self._warm_up())
+        self._good_until = self._clock.now() + _GOOD_SECONDS
         if not self.is_ready:
             log.info("waiting for the runtime", extra={"answers": answers, "trusted": self.is_trusted})
         elif not was_ready:
@@ -51,8 +79,54 @@ class EngineWatch:
         """Note what comes of a job."""
         try:
             yield
-        except (EngineFailedError, EngineLostError, TimedOutError):
+        except (EngineFailedError, EngineLostError, TimedOutError) as error:
             self._failed_jobs.append(job_id)
-            self._last_failure = time.monotonic()
+            self._last_failure = self._clock.now()
+            self._good_until = 0.0
+            if isinstance(error, EngineLostError):
+                self._is_warm = self._warmup is None
+            raise
+        except AgentError:
+            self._good_until = 0.0
             raise
         self._failed_jobs.clear()
+
+    def stop(self) -> None:
+        """End the warm-up, should one run."""
+        if self._warmup_run is not None:
+            self._warmup_run.abort(HandedBackError())
+
+    def _warm_up(self) -> bool:
+        """Run the warm-up job, so that the first client does not wait for the model; whether the engine is warm."""
+        if self._warmup is None:
+            return True
+        run = self._warmup_run = Run(self._clock, self._timeout)
+        began = self._clock.now()
+        try:
+            with self.generating("warm-up"):
+                self._engine.generate(self._warmup, run)
+        except PermanentError as error:
+            log.error("the warm-up job is wrong", extra={"reason": error.message})  # noqa: TRY400 - no fault of the code
+        except AgentError as error:
+            log.warning("warm-up failed", extra={"reason": str(error)})
+            return False
+        finally:
+            self._warmup_run = None
+        self._is_warm = True
+        log.info("runtime warm", extra={"seconds": round(self._clock.now() - began, 3)})
+        return True
+
+
+def _warmup_job(settings: Settings) -> Job | None:
+    if settings.warmup is None:
+        return None
+    return Job(
+        api=Api.DIRECT,
+        job_id="warm-up",
+        tenant=DEFAULT_TENANT,
+        label="warm-up",
+        runtime=settings.runtime_name,
+        task=Task.PIPELINE if settings.engine is Engine.COMFYUI else Task.TEXT_TO_IMAGE,
+        content=settings.warmup,
+        submitted_at=utcnow(),
+    )

@@ -1,0 +1,78 @@
+"""A request that the web UI answers when it is through with it: sent in a thread, its answer bounded."""
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import httpx
+from pydantic import JsonValue
+
+from darkroom_agent.engines.base import Run, transport_errors
+from darkroom_agent.errors import EngineLostError, EngineUnavailableError, InvalidTaskError
+
+#: The most that an answer may have: pictures in base64.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+#: A job's answer may take as long as the job and those before it: the run's own deadline ends the wait.
+_NO_DEADLINE = httpx.Timeout(60, connect=5, read=None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the web UI answered."""
+
+    status: int
+    body: bytes | bytearray
+
+
+class Post:
+    """A request on its way, in a thread that does not keep the process from ending, should there be no answer."""
+
+    def __init__(self, http: httpx.Client, path: str, body: JsonValue, run: Run, name: str | None = None) -> None:
+        self.run = run
+        #: By which the web UI knows it; None when it takes none, and is not to be interrupted.
+        self.name = name
+        #: Whether an interrupt may have hit it.
+        self.is_cut = False
+        self._answer: Future[Answer] = Future()
+        threading.Thread(target=self._send, args=(http, path, body), name="web-ui-request", daemon=True).start()
+
+    def _send(self, http: httpx.Client, path: str, body: JsonValue) -> None:
+        try:
+            with transport_errors():
+                answer = _read(http, path, body)
+        except EngineLostError as error:
+            # The job before it may have brought the web UI down: that is no start of this one.
+            has_begun = self.run.begun_at is not None
+            self._answer.set_exception(error if has_begun else EngineUnavailableError(error.message))
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is taken
+            self._answer.set_exception(error)
+        else:
+            self._answer.set_result(answer)
+        self.run.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an answer, or will be none."""
+        return self._answer.done()
+
+    @property
+    def is_success(self) -> bool:
+        """Whether there is an answer, and it is a good one."""
+        return self.is_over and self._answer.exception() is None and self._answer.result().status == 200
+
+    def answer(self) -> Answer:
+        """The answer; raises what went wrong on the way."""
+        return self._answer.result()
+
+
+def _read(http: httpx.Client, path: str, body: JsonValue) -> Answer:
+    # Base64 is not worth the time that its compression takes.
+    headers = {"Accept-Encoding": "identity"}
+    with http.stream("POST", path, json=body, headers=headers, timeout=_NO_DEADLINE) as response:
+        data = bytearray()
+        for chunk in response.iter_bytes():
+            data += chunk
+            if len(data) > MAX_ANSWER_BYTES:
+                most = f"{MAX_ANSWER_BYTES // 1024**2} MiB"
+                raise InvalidTaskError(f"the web UI's answer is larger than {most}: ask for fewer or smaller pictures")
+        return Answer(response.status_code, data)
