@@ -1,0 +1,42 @@
+"""The job that an engine is given before any client's."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
+
+WARMUP = json.dumps({**SMALL, "prompt": "warm"})
+
+
+def test_an_engine_is_ready_once_it_has_run_the_warm_up_job(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.send(guidance_message(SMALL))
+    settings = cloud.settings(engine="sdwebui", runtime_url=webui, warmup=WARMUP)
+    with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud):
+        assert cloud.notification()["status"] == "completed"
+    events = [record.message for record in caplog.records]
+    assert events.index("runtime warm") < events.index("runtime ready") < events.index("job starts")
+    assert events.count("runtime warm") == 1
+
+
+def test_a_warm_up_job_that_is_wrong_is_said_and_keeps_no_job_waiting(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.send(guidance_message(SMALL))
+    wrong = json.dumps({**SMALL, "sampler_name": "unknown"})
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, warmup=wrong), cloud):
+        assert cloud.notification()["status"] == "completed"
+    assert "the warm-up job is wrong" in caplog.text
+
+
+def test_an_agent_that_is_stopped_while_its_engine_warms_up_ends(cloud: Cloud, slow_webui: str) -> None:
+    long = json.dumps({**SMALL, "steps": 150})
+    settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, warmup=long)
+    with running(settings, cloud) as agent:
+        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+        eventually(lambda: httpx.get(f"{slow_webui}/sdapi/v1/progress").json()["progress"] > 0)
+        assert httpx.get(f"{health}/readyz").status_code == 503
+        agent.stop()
