@@ -61,7 +61,7 @@ class Agent:
             settings=settings,
             engine=engine,
             watch=self._watch,
-            inputs=Inputs(fetcher or Fetcher(), aws.s3, settings),
+            inputs=Inputs(fetcher or Fetcher(hosts=settings.input_hosts), aws.s3, settings),
             records=records,
             delivery=self._delivery,
             lifecycle=self._lifecycle,

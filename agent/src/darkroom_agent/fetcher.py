@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
@@ -50,7 +51,10 @@ class Fetcher:
         resolve: Resolve = resolve,
         is_allowed: Callable[[Address], bool] = urls.is_public,
         ssl_context: ssl.SSLContext | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
+        """``hosts``: patterns such as ``*.example.com``, of the only hosts that are asked; none for any public host."""
+        self._hosts = hosts
         self._resolve = resolve
         self._is_allowed = is_allowed
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
@@ -71,7 +75,7 @@ class Fetcher:
 
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                target = _checked(url)
+                target = self._checked(url)
                 with self._pool(step) as pool, pool.stream("GET", _wire(target), headers=_HEADERS) as response:
                     if response.status not in _REDIRECTS:
                         _check_status(response.status)
@@ -87,23 +91,24 @@ class Fetcher:
             raise InputUnavailableError("the connection to the input's host failed") from error
         raise InputRefusedError(f"the URL redirects more than {MAX_REDIRECTS} times")
 
+    def _checked(self, url: str) -> httpx.URL:
+        try:
+            urls.check_url(url)
+        except ValueError as error:
+            raise InputRefusedError(str(error)) from None
+        target = httpx.URL(url)
+        if target.scheme != "https":
+            raise InputRefusedError("the URL redirects to something that is not https://")
+        if self._hosts and not any(fnmatchcase(target.host, pattern.lower()) for pattern in self._hosts):
+            raise InputRefusedError("the URL's host is not one that this runtime takes inputs from")
+        return target
+
     def _pool(self, step: SecondsLeft) -> httpcore.ConnectionPool:
         backend = _CheckedBackend(self._resolve, self._is_allowed, step)
         return httpcore.ConnectionPool(ssl_context=self._ssl_context, network_backend=backend)
 
 
 _HEADERS = [(b"User-Agent", b"darkroom"), (b"Accept", b"image/*"), (b"Accept-Encoding", b"identity")]
-
-
-def _checked(url: str) -> httpx.URL:
-    try:
-        urls.check_url(url)
-    except ValueError as error:
-        raise InputRefusedError(str(error)) from None
-    target = httpx.URL(url)
-    if target.scheme != "https":
-        raise InputRefusedError("the URL redirects to something that is not https://")
-    return target
 
 
 def _wire(url: httpx.URL) -> httpcore.URL:

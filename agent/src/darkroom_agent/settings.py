@@ -35,6 +35,8 @@ class Settings(Environment):
     checkpoint: Annotated[str, Field(min_length=1)] | None = None
     #: Further buckets that input pictures may come from.
     input_buckets: CommaSeparated = ()
+    #: The only hosts that input pictures are fetched from: patterns such as ``*.example.com``. None for any public one.
+    input_hosts: CommaSeparated = ()
     #: All tenants of the cluster.
     tenants: CommaSeparated = (DEFAULT_TENANT,)
     #: How long a message, and the lease on its job, outlive the last heartbeat. SQS takes up to twelve hours.

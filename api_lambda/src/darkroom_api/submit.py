@@ -18,6 +18,7 @@ from darkroom_api.requests import FIELDS, JobRequest
 from darkroom_api.settings import Settings
 from darkroom_api.status import JobFacts, Jobs
 from darkroom_api.telemetry import logger
+from darkroom_api.trace import TRACEPARENT
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, Job
 from darkroom_contract.message import MAX_INLINE_BYTES, Message
@@ -53,7 +54,7 @@ class Submissions:
         self._store = store
         self._jobs = jobs
 
-    def submit(self, request: JobRequest, patience: float) -> Accepted:
+    def submit(self, request: JobRequest, patience: float, traceparent: str | None) -> Accepted:
         """Take a job; the repeat of one waits ``patience`` seconds at most for the invocation that is at it."""
         try:
             runtime = self._runtime(request.job)
@@ -61,7 +62,7 @@ class Submissions:
             # What was accepted stays so, though its runtime takes nothing more: the client may have lost the answer.
             if self._store is None or (kept := self._kept(self._store, request)) is None:
                 raise
-            return self._repeat(self._store, kept, patience, refusal)
+            return self._repeat(self._store, kept, patience, traceparent, refusal)
         record = RequestRecord(
             job=self._prepared(request.job, runtime),
             fingerprint=request.fingerprint,
@@ -75,8 +76,8 @@ class Submissions:
             if kept.fingerprint != record.fingerprint:
                 message = f"the id {record.job.job_id} is another request's; a new request needs a new id"
                 raise Refused(ErrorCode.ID_IN_USE, message, field="id")
-            return self._repeat(self._store, kept, patience)
-        self._publish(record, body)
+            return self._repeat(self._store, kept, patience, traceparent)
+        self._publish(record, body, traceparent)
         return Accepted(JobFacts(record), published=True)
 
     def _kept(self, store: JobStore, request: JobRequest) -> RequestRecord | None:
@@ -125,7 +126,12 @@ class Submissions:
         return body
 
     def _repeat(
-        self, store: JobStore, kept: RequestRecord, patience: float, refusal: Refused | None = None
+        self,
+        store: JobStore,
+        kept: RequestRecord,
+        patience: float,
+        traceparent: str | None,
+        refusal: Refused | None = None,
     ) -> Accepted:
         """Answer a request that was recorded before, once it is sure that its message was published.
 
@@ -138,22 +144,26 @@ class Submissions:
             if left <= 0:
                 if refusal is not None:
                     raise refusal
-                self._publish(kept, self._message(kept))
+                self._publish(kept, self._message(kept), traceparent)
                 return Accepted(facts, published=True)
             if time.monotonic() + _POLL_SECONDS > give_up:
                 raise unavailable(math.ceil(left))
             time.sleep(_POLL_SECONDS)
         return Accepted(facts, published=False)
 
-    def _publish(self, record: RequestRecord, body: str) -> None:
+    def _publish(self, record: RequestRecord, body: str, traceparent: str | None) -> None:
         """Publish a job's message, and mark it as published where the request may be repeated."""
         job = record.job
-        name, value = job.route
+        attributes = dict([job.route])
+        if traceparent is not None:
+            attributes[TRACEPARENT] = traceparent
         try:
             answer = self._sns.publish(
                 TopicArn=self._settings.prompt_topic_arn,
                 Message=body,
-                MessageAttributes={name: {"DataType": "String", "StringValue": value}},
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+                },
             )
         except AWS_ERRORS as error:
             if record.fingerprint is None or not is_passing(error):

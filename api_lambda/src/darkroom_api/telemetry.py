@@ -1,7 +1,7 @@
 """What is logged and counted, on standard output.
 
-Neither ever holds an API key, a header, a query string or any part of a body. Tracing is Lambda's own: the SDK passes
-its trace header on, and SNS hands it to the queue.
+Neither ever holds an API key, a header, a query string or any part of a body. Tracing is Lambda's own; ``trace`` says
+which trace a job's message belongs to.
 """
 
 from aws_lambda_powertools import Logger, single_metric

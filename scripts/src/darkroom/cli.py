@@ -14,24 +14,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
+import boto3
 import httpx
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from darkroom import redrive
 from darkroom.client import Client, RequestRefused
 from darkroom.cluster_files import ClusterFileError, ClusterFiles, load_cluster
+from darkroom.dead_letters import DeadLetterQueue
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
-from darkroom.prompting import UsageError, build_request, save_pictures, show_progress
+from darkroom.prompting import UsageError, build_request, output_format, save_pictures, show_progress
 from darkroom_contract.records import Notification
-from darkroom_contract.types import Engine
+from darkroom_contract.types import Engine, PictureFormat
 from darkroom_contract.v1 import JobStatus, JobView
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+runtime_app = typer.Typer(no_args_is_help=True, help="Look after a model runtime.")
+app.add_typer(runtime_app, name="runtime")
 console = Console(highlight=False, soft_wrap=True)
 
 _LOCAL_CLUSTER = Path("clusters/local")
@@ -45,6 +51,10 @@ RuntimeUrl = Annotated[
     str | None, typer.Option(envvar="RUNTIME_URL", help="A real web UI or ComfyUI to stand behind a runtime.")
 ]
 Out = Annotated[Path, typer.Option(help="Where the pictures are saved.")]
+Url = Annotated[str | None, typer.Option(envvar="DARKROOM_URL", help="The API, with its stage.")]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="DARKROOM_API_KEY", help="Better by the variable: arguments are visible.")
+]
 
 
 @app.command()
@@ -58,21 +68,37 @@ def prompt(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same picture again.", min=0)] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", min=1, max=150)] = None,
-    out: Out = _PICTURES,
-    url: Annotated[str | None, typer.Option(envvar="DARKROOM_URL", help="The API, with its stage.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="Better by the variable: arguments are visible.")
+    picture_format: Annotated[
+        PictureFormat | None, typer.Option("--format", help="The pictures' format, instead of the engine's.")
     ] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="Smaller or better: WebP is lossless at 100.", min=1, max=100)
+    ] = None,
+    out: Out = _PICTURES,
+    url: Url = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Send a prompt, watch the job and save its pictures. Without a URL: to the local stack that runs."""
     url, api_key = _endpoint(url, api_key)
     with _clear_errors(), Client(url, api_key) as client:
+        output = output_format(picture_format, quality)
         request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
         out.mkdir(parents=True, exist_ok=True)
         with console.status(f"sending to {url}"):
-            job = client.submit(request)
+            job = client.submit(request.model_copy(update={"output": output}))
         console.print(f"job {job.id}")
         _show_result(client, show_progress(console, client, job), out)
+
+
+@app.command()
+def cancel(
+    job_id: Annotated[str, typer.Argument(help="The job's id.")], url: Url = None, api_key: ApiKey = None
+) -> None:
+    """Cancel a job. What has ended stays as it is. Without a URL: at the local stack that runs."""
+    url, api_key = _endpoint(url, api_key)
+    with _clear_errors(), Client(url, api_key) as client:
+        job = client.cancel(job_id)
+        console.print(f"job {job.id} {'had ended: ' if job.finished_at else ''}{job.status}")
 
 
 @app.command()
@@ -116,11 +142,45 @@ def demo(
             _show_result(client, job, out)
 
 
+@runtime_app.command("redrive")
+def redrive_runtime(
+    name: Annotated[str, typer.Argument(help="The runtime's name: its folder under runtimes/.")],
+    cluster: ClusterFolder = _LOCAL_CLUSTER,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Send back the one with this id. May be repeated.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Send back every one that is a job.")] = False,
+    include_poison: Annotated[
+        bool, typer.Option("--include-poison", help="With --all: also those that are no job.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List a runtime's dead letters with the reasons; with --id or --all, send them back to be run again.
+
+    A failed job counts as new then: its result is kept beside it under another name, and its starts are counted from
+    zero. A job that has been completed or cancelled is not run again: its dead letter is deleted. What is no job at all
+    (poison) would only come back, unless the agent was mended: it is sent back by its id, or with --include-poison.
+
+    AWS is found as the AWS SDK finds it: AWS_PROFILE, AWS_ENDPOINT_URL, …
+    """
+    with _clear_errors():
+        choice = redrive.Choice(tuple(ids or ()), everything, include_poison)
+        choice.check()
+        files = load_cluster(cluster)
+        if name not in files.runtimes:
+            raise UsageError(f"{cluster}/runtimes has no runtime {name}; there are {', '.join(files.runtimes)}")
+        names = files.cluster.names
+        queue = DeadLetterQueue(boto3.Session(region_name=names.region), names, name)
+        if choice == redrive.Choice():
+            redrive.list_all(console, queue, as_json=as_json)
+        elif not redrive.send_back(console, queue, choice, as_json=as_json):
+            raise typer.Exit(1)
+
+
 def _show_result(client: Client, job: JobView, out: Path) -> None:
     """Save the pictures of a job that ended; exit status 1 with its reason when it has none."""
     if job.status is not JobStatus.COMPLETED:
-        reason = job.error.message if job.error else "no reason was given"
-        console.print(f"[red]{job.status}[/red] {escape(reason)}")
+        console.print(f"[red]{job.status}[/red] {escape(job.error.message) if job.error else ''}")
         raise typer.Exit(1)
     for path in save_pictures(client, job, out):
         console.print(f"[green]picture[/green]  {escape(str(path.resolve()))}")
@@ -223,6 +283,8 @@ def _clear_errors() -> Iterator[None]:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         console.print(f"[red]{escape('; '.join(problems))}[/red]")
+    except (BotoCoreError, ClientError) as error:
+        console.print(f"[red]AWS:[/red] {escape(str(error))}")
     except httpx.HTTPError as error:
         console.print(f"[red]cannot reach the API[/red]: {escape(str(error))}")
     except OSError as error:

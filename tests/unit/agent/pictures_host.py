@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
@@ -60,7 +61,7 @@ class PicturesHost:
         self.answers[path] = Answer(body, status)
         return self.url(path)
 
-    def fetcher(self, *, loopback_is_allowed: bool = True) -> Fetcher:
+    def fetcher(self, *, loopback_is_allowed: bool = True, hosts: Sequence[str] = ()) -> Fetcher:
         """A fetcher that knows the host's name and trusts its certificate."""
 
         def resolve(name: str, port: int) -> list[Address]:
@@ -71,7 +72,7 @@ class PicturesHost:
         context = ssl.create_default_context()
         self._authority.configure_trust(context)
         if loopback_is_allowed:
-            return Fetcher(resolve=resolve, is_allowed=LOOPBACK.__eq__, ssl_context=context)
+            return Fetcher(resolve=resolve, is_allowed=LOOPBACK.__eq__, ssl_context=context, hosts=hosts)
         return Fetcher(resolve=resolve, ssl_context=context)
 
 

@@ -31,6 +31,16 @@ def test_no_more_than_three_redirects_are_followed(host: PicturesHost) -> None:
         host.fetcher().fetch(host.redirects("/4", "/3"))
 
 
+def test_where_hosts_are_listed_no_other_is_asked_not_even_by_a_redirect(host: PicturesHost) -> None:
+    fetcher = host.fetcher(hosts=["*.example.com", "Pictures.test"])
+    assert fetcher.fetch(host.url("/a.png")) == picture()
+    for url in (host.url("/a.png", name="other.test"), host.redirects("/other", host.url("/a.png", name="other.test"))):
+        asked = len(host.requests)
+        with pytest.raises(InputRefusedError, match="not one that this runtime takes inputs from"):
+            fetcher.fetch(url)
+        assert host.requests[asked:] in ([], ["/other"])
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -1,12 +1,12 @@
 """The client of AUTOMATIC1111's web UI: one POST runs a job, and answers with its pictures in base64."""
 
-import base64
 import binascii
 import json
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
+import pybase64
 from pydantic import JsonValue
 from pydantic_core import from_json
 
@@ -60,7 +60,7 @@ class WebUI:
 
     def attach(self, picture: bytes) -> str:
         """A picture as the web UI takes it."""
-        return base64.b64encode(picture).decode()
+        return pybase64.b64encode(picture).decode()
 
     def generate(self, job: Job, run: Run) -> Output:
         """Run the job, with its checkpoint or else the runtime's own where checkpoints are dynamic."""
@@ -148,7 +148,7 @@ def _pictures(answer: Any) -> list[str]:
 def _decoded(picture: str) -> bytes:
     data = picture.partition(",")[2] if picture.startswith("data:") else picture
     try:
-        return binascii.a2b_base64(data, strict_mode=True)
+        return pybase64.b64decode(data, validate=True)
     except binascii.Error as error:
         raise EngineFailedError("the web UI answers with a picture that is not base64") from error
 
