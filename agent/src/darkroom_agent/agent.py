@@ -6,6 +6,7 @@ from logging import getLogger
 
 from darkroom_agent.aws import Clients
 from darkroom_agent.clock import Clock
+from darkroom_agent.conclusions import Conclusions
 from darkroom_agent.delivery import Delivery
 from darkroom_agent.engines import engine_of
 from darkroom_agent.engines.watch import EngineWatch
@@ -53,28 +54,30 @@ class Agent:
         records: Records = NoRecords()
         if settings.jobs_bucket:
             store = JobStore(brief.s3, settings.jobs_bucket)
-            records = StoredRecords(store, settings.pod_name, settings.visibility_timeout_seconds)
+            records = StoredRecords(
+                store, settings.pod_name, settings.visibility_timeout_seconds, self._lifecycle.clock
+            )
         engine = engine_of(settings)
         self._watch = EngineWatch(engine, settings, self._lifecycle)
         self._delivery = Delivery(aws, settings)
+        conclusions = Conclusions(settings, engine, records, self._delivery, self._metrics)
         policy = Policy(
             settings=settings,
             engine=engine,
             watch=self._watch,
             inputs=Inputs(fetcher or Fetcher(hosts=settings.input_hosts), aws.s3, settings),
             records=records,
-            delivery=self._delivery,
+            conclusions=conclusions,
             lifecycle=self._lifecycle,
-            metrics=self._metrics,
             tracing=self._tracing,
         )
         queue = RuntimeQueue(aws.sqs, brief.sqs, keeping.sqs, settings, self._lifecycle.clock, self._metrics)
         flow = Flow(engine, self._lifecycle.clock)
-        self._worker = Worker(queue, flow, self._watch, policy, self._lifecycle, self._metrics)
+        self._worker = Worker(queue, flow, self._watch, policy, conclusions, self._lifecycle, self._metrics)
         self._metrics.messages_in_flight.set_function(lambda: len(flow.messages))
         self._metrics.messages_prefetched.set_function(lambda: flow.prefetched)
         self._metrics.bytes_in_delivery.set_function(lambda: flow.bytes_in_delivery)
-        self._metrics.engine_ready.set_function(lambda: self._watch.is_ready)
+        self._metrics.engine_ready.set_function(self._is_ready)
         #: The port of the health server, once it listens.
         self.health_port: Future[int] = Future()
 
@@ -83,7 +86,7 @@ class Agent:
         checks = {
             "/healthz": self._is_alive,
             "/livez/engine": lambda: self._watch.is_trusted,
-            "/readyz": lambda: self._watch.is_ready,
+            "/readyz": self._is_ready,
         }
         pages = {"/metrics": self._metrics.exposition}
         with closing(self._delivery), serving_health(self._settings.health_port, checks, pages) as port:
@@ -95,6 +98,9 @@ class Agent:
     def stop(self) -> None:
         """Receive no more; finish the running job if it ends within the shutdown budget, or else give it back."""
         self._lifecycle.stop()
+
+    def _is_ready(self) -> bool:
+        return self._watch.is_ready and not self._lifecycle.is_stopping
 
     def _is_alive(self) -> bool:
         # A warm-up may take as long as a job.

@@ -1,5 +1,7 @@
 """One attempt at one job by this agent. Pure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -35,3 +37,23 @@ class Attempt:
         return (
             self.job.submitted_at if self.job.api is not Api.DIRECT else self.message.sent_at or self.job.submitted_at
         )
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether another agent may have the job now, and nothing would keep both from delivering it."""
+        return self.claim.is_lost and not self.claim.stops_second_result
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Take the time of a stage."""
+        began = self.run.clock.now()
+        with self.trace.stage(name):
+            try:
+                yield
+            finally:
+                self.seconds[name] = round(self.run.clock.now() - began, 3)
+
+    def note_stage(self, name: str, begun_at: float, ended_at: float) -> None:
+        """Note a stage that is over, by the agent's clock."""
+        self.seconds[name] = round(ended_at - begun_at, 3)
+        self.trace.add_stage(name, begun_at, ended_at)

@@ -30,7 +30,7 @@ _PATIENCE_SECONDS = 300
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 #: Codes that come with 400, and yet say nothing against the request: throttling, timeouts, credentials, keys.
-_PASSING = re.compile("Thrott|Timeout|Expired|Token|AccessDenied|LimitExceeded|IncompleteBody|KMS")
+_PASSING = re.compile("Thrott|Timeout|Expired|Token|LimitExceeded|IncompleteBody|KMS|SlowDown")
 _Answer = TypeVar("_Answer")
 
 
@@ -75,16 +75,24 @@ def status_of(error: BotoCoreError | ClientError) -> int | None:
     return error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else None
 
 
+def is_passing(error: BotoCoreError | ClientError) -> bool:
+    """Whether an error says nothing against the request: no answer, AWS's own fault, throttling, credentials, keys."""
+    status = status_of(error)
+    return (
+        not isinstance(error, ClientError)
+        or status is None
+        or status >= 500
+        or bool(_PASSING.search(error.response["Error"]["Code"]))
+    )
+
+
 def _is_refusal(error: BotoCoreError | ClientError) -> bool:
     """Whether AWS will never take the call: it calls the request itself wrong.
 
     What is missing or forbidden (403, 404) may be an outage, or set up a little late.
     """
-    return (
-        isinstance(error, ClientError)
-        and status_of(error) in (400, 413)
-        and not _PASSING.search(error.response["Error"]["Code"])
-    )
+    is_wrong = isinstance(error, ClientError) and "AccessDenied" not in error.response["Error"]["Code"]
+    return is_wrong and status_of(error) in (400, 413) and not is_passing(error)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Patience:
                 log.warning("AWS call failed", extra={"reason": str(error)})
                 if _is_refusal(error) or clock.now() >= give_up or not self._may_wait:
                     raise AwsUnavailableError("AWS did not take the job's result") from error
-            clock.sleep(pause)
+            clock.sleep(min(pause, max(0.0, self.lifecycle.seconds_left)))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     @property

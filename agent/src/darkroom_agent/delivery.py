@@ -91,6 +91,8 @@ class Delivery:
             except _KeyTaken:
                 continue
             finally:
+                for upload in uploads:
+                    upload.cancel()  # one has failed: those that have not begun need not
                 wait(uploads)
 
     def _create(self, key: str, body: bytes, content_type: str, nonce: str, patience: Patience) -> str:

@@ -5,9 +5,9 @@ in a queue without a bound: when deliveries are slow, the engine is sent nothing
 more, nothing is received.
 
 The memory that this bounds, beside the interpreter's own: the inputs of the jobs that are prepared, up to
-``MAX_PREPARED_BYTES`` (of content) and one job's inputs for each of the ``PREPARERS``; one answer for each job in the
-engine (two at most); and the pictures in delivery, up to ``MAX_DELIVERY_BYTES`` and those of the two jobs that were in
-the engine when they became too many.
+``MAX_PREPARED_BYTES``, and those of the jobs that are being prepared (``MAX_AHEAD`` at most) or in the engine (two);
+one answer for each job in the engine; and the pictures in delivery, up to ``MAX_DELIVERY_BYTES`` and those of the two
+jobs that were in the engine when they became too many.
 """
 
 import math
@@ -23,7 +23,6 @@ from darkroom_agent.transport import QueueMessage
 
 #: Messages whose jobs the engine has not ended.
 MAX_AHEAD = 8
-PREPARERS = 4
 MAX_PREPARED_BYTES = 64 * 1024 * 1024
 #: Jobs whose pictures are being delivered.
 MAX_DELIVERIES = 8
@@ -38,6 +37,7 @@ class _Held:
 
     message: QueueMessage
     attempt: Attempt | None = None
+    is_prepared: bool = False
     is_delivered: bool = False
     #: Of its inputs, then of its pictures, in bytes.
     size: int = 0
@@ -120,20 +120,22 @@ class Flow:
             if not ahead:
                 return 1, 0.0
             needed = self._forecast.preparing
-            spare = self._seconds_in_hand(len(ahead)) - needed
+            # A job whose inputs are slow to come is no work for the engine yet.
+            late = self._clock.now() - needed
+            count = sum(one.is_prepared or one.message.received_at > late for one in ahead)
+            spare = self._seconds_in_hand(count) - needed
             if spare > 0:
                 return 0, min(spare, _TICK_SECONDS)
             # Of jobs so short that several are needed, twice as many are taken by half as many receives.
             missing = math.floor((needed - spare) / max(self._forecast.running, 0.001))
             return min(free, max(1, missing)), 0.0
 
-    def _seconds_in_hand(self, ahead: int) -> float:
-        """For how long the engine has enough to do."""
+    def _seconds_in_hand(self, jobs: int) -> float:
+        """For how long so many jobs, those in the engine included, keep the engine busy."""
         begun = next((one.run for one in self._in_engine if one.run.begun_at is not None), None)
-        if begun is None:
-            return ahead * self._forecast.running
-        rest = self._forecast.rest(begun)
-        return rest + (ahead - 1) * self._forecast.running if ahead > 1 else rest
+        others = jobs - (begun is not None)
+        rest = self._forecast.rest(begun) if begun else 0.0
+        return rest + others * self._forecast.running if others else rest
 
     @property
     def _deliveries(self) -> list[_Held]:
@@ -169,7 +171,8 @@ class Flow:
         """Put an attempt in the line for the engine. False when the line is closed."""
         with self._changed:
             self._forecast.prepared(seconds)
-            self._held[attempt.message].size = attempt.input_bytes
+            held = self._held[attempt.message]
+            held.is_prepared, held.size = True, attempt.input_bytes
             if not self._is_closed:
                 self._prepared.append(attempt)
             self._changed.notify_all()
@@ -193,17 +196,17 @@ class Flow:
                 self._forecast.ran(self._clock.now() - attempt.run.begun_at)
             self._changed.notify_all()
 
-    def delivering(self, attempt: Attempt, size: int) -> None:
-        """An attempt is on its way to its end; ``size`` of its pictures in bytes."""
+    def delivering(self, message: QueueMessage, size: int = 0) -> None:
+        """A message is on its way to its end; ``size`` of its job's pictures in bytes."""
         with self._changed:
-            held = self._held[attempt.message]
+            held = self._held[message]
             held.is_delivered, held.size = True, size
             self._changed.notify_all()
 
     def ended(self, message: QueueMessage) -> None:
         """A message is out of hand."""
         with self._changed:
-            del self._held[message]
+            self._held.pop(message, None)
             self._changed.notify_all()
 
     def withdraw(self) -> list[Attempt]:

@@ -14,6 +14,8 @@ from darkroom_agent.engines.base import Run
 _FIRST_PREPARING_SECONDS = 0.5
 #: What it takes to hand a prepared job to the engine, and to learn that it is time to.
 _HANDING_SECONDS = 0.1
+#: However slow inputs are: a message is not kept from other agents for longer than so.
+_LONGEST_PREPARING_SECONDS = 5.0
 _REMEMBERED = 64
 #: Runs differ with what they are asked for: the fastest of so many tells how soon the next one may end.
 _REMEMBERED_RUNS = 16
@@ -48,7 +50,7 @@ class Forecast:
 
         Most receives wait for a message to come; the fastest tells what the call itself takes.
         """
-        return min(self._receives, default=0.0) + self._preparing + _HANDING_SECONDS
+        return min(min(self._receives, default=0.0) + self._preparing + _HANDING_SECONDS, _LONGEST_PREPARING_SECONDS)
 
     @property
     def running(self) -> float:

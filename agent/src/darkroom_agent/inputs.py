@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from darkroom_agent.aws import AWS_ERRORS, status_of
+from darkroom_agent.aws import AWS_ERRORS, is_passing, status_of
 from darkroom_agent.errors import InputMissingError, InputRefusedError, InputUnavailableError, JobFailedError
 from darkroom_agent.fetcher import MAX_BYTES, Fetcher, SecondsLeft
 from darkroom_agent.media import INPUT_TYPES, media_type
@@ -87,11 +87,10 @@ class Inputs:
                     data += chunk
                 return bytes(data)
         except AWS_ERRORS as error:
-            status = status_of(error)
-            if isinstance(error, ClientError) and status is not None and status < 500:
-                code = error.response["Error"]["Code"]
-                raise InputMissingError(f"S3 answers {status} {code} for the input") from error
-            raise InputUnavailableError("S3 does not give the input now") from error
+            if is_passing(error) or not isinstance(error, ClientError):
+                raise InputUnavailableError("S3 does not give the input now") from error
+            code = error.response["Error"]["Code"]
+            raise InputMissingError(f"S3 answers {status_of(error)} {code} for the input") from error
 
     def _may_read(self, bucket: str, key: str, tenant: str) -> bool:
         if bucket != self._output_bucket:

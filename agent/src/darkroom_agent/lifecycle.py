@@ -11,7 +11,8 @@ class Lifecycle:
 
     def __init__(self, shutdown_budget_seconds: float, clock: Clock) -> None:
         self.clock = clock
-        self._budget = shutdown_budget_seconds
+        #: How long a shutdown may take, in seconds.
+        self.budget = shutdown_budget_seconds
         self._stopping = threading.Event()
         self._deadline = math.inf
         self._last_beat = clock.now()
@@ -19,7 +20,7 @@ class Lifecycle:
     def stop(self) -> None:
         """Ask the agent to stop. The budget runs from the first call."""
         if not self.is_stopping:
-            self._deadline = self.clock.now() + self._budget
+            self._deadline = self.clock.now() + self.budget
             self._stopping.set()
 
     @property

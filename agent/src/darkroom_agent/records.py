@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Protocol
 
+from darkroom_agent.clock import Clock
 from darkroom_agent.transport import QueueMessage
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Api, Job
@@ -21,7 +22,7 @@ from darkroom_contract.types import utcnow
 log = getLogger(__name__)
 
 #: How often at most the progress of a job is written.
-_PROGRESS_PAUSE = timedelta(seconds=2)
+_PROGRESS_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,11 @@ class _UnrecordedClaim:
 class StoredRecords:
     """With a bucket for jobs: a lease in ``state.json``, changed by conditional writes only."""
 
-    def __init__(self, store: JobStore, holder: str, lease_seconds: float) -> None:
+    def __init__(self, store: JobStore, holder: str, lease_seconds: float, clock: Clock) -> None:
         self._store = store
         self._holder = holder
         self._lease = timedelta(seconds=lease_seconds)
+        self._clock = clock
         self._direct = NoRecords()
 
     def job(self, received: Received) -> Job:
@@ -174,7 +176,7 @@ class StoredRecords:
         state, etag = found
         left = (state.lease_until - utcnow()).total_seconds()
         if left > 0:
-            return HeldElsewhere(left)
+            return HeldElsewhere(min(left, self._lease.total_seconds()))  # the other host's clock may be ahead
         try:
             return self._hold(job, self._state(starts=state.starts + 1, last_error=state.last_error), etag)
         except StateConflict:
@@ -200,7 +202,7 @@ class StoredRecords:
             if found is None or not _same_hold(found[0], state):
                 raise
             etag = found[1]  # the SDK repeated a write that had succeeded
-        return _StoredClaim(self._store, job, state, etag, self._lease)
+        return _StoredClaim(self._store, job, state, etag, self._lease, self._clock)
 
 
 class _StoredClaim:
@@ -208,7 +210,12 @@ class _StoredClaim:
 
     stops_second_result = True
 
-    def __init__(self, store: JobStore, job: Job, state: StateRecord, etag: str, lease: timedelta) -> None:
+    def __init__(
+        self, store: JobStore, job: Job, state: StateRecord, etag: str, lease: timedelta, clock: Clock
+    ) -> None:
+        self._clock = clock
+        #: By the agent's own clock: the host's may be set while the job runs.
+        self._written_at = clock.now()
         self._store = store
         self._job = job
         self._state = state
@@ -237,10 +244,11 @@ class _StoredClaim:
     def renew(self, progress: float) -> None:
         """Write the progress when it changed, now and then, and the lease when a third of it is over."""
         with self._changing:
-            now = utcnow()
-            is_news = progress != self._state.progress and now - self._state.updated_at >= _PROGRESS_PAUSE
-            if not is_news and self._state.lease_until - now > self._lease * 2 / 3:
+            age = self._clock.now() - self._written_at
+            is_news = progress != self._state.progress and age >= _PROGRESS_PAUSE_SECONDS
+            if not is_news and age < self._lease.total_seconds() / 3:
                 return
+            now = utcnow()
             self._change({"lease_until": now + self._lease, "updated_at": now, "progress": progress})
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
@@ -274,8 +282,10 @@ class _StoredClaim:
             self._put(changed)
 
     def _put(self, state: StateRecord) -> None:
+        asked_at = self._clock.now()
         self._etag = self._store.put_state(self._job.tenant, self._job.job_id, state, self._etag)
         self._state = state
+        self._written_at = asked_at
 
 
 def _same_hold(one: StateRecord, other: StateRecord) -> bool:

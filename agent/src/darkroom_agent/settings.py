@@ -3,7 +3,7 @@
 import socket
 from typing import Annotated, Literal
 
-from pydantic import Field, Json
+from pydantic import Field, Json, ValidationInfo, field_validator
 
 from darkroom_contract.environment import CommaSeparated, Environment
 from darkroom_contract.types import DEFAULT_TENANT, BucketName, Engine, JsonObject, RuntimeName
@@ -39,10 +39,10 @@ class Settings(Environment):
     input_hosts: CommaSeparated = ()
     #: All tenants of the cluster.
     tenants: CommaSeparated = (DEFAULT_TENANT,)
-    #: How long a message, and the lease on its job, outlive the last heartbeat. SQS takes up to twelve hours.
-    visibility_timeout_seconds: Annotated[int, Field(ge=1, le=43200)] = 60
     #: How long one receive waits. boto3 cannot interrupt it, so that it delays a stop: longer is cheaper when idle.
     receive_wait_seconds: Annotated[int, Field(ge=0, le=20)] = 5
+    #: How long a message, and the lease on its job, outlive the last heartbeat. SQS takes up to twelve hours.
+    visibility_timeout_seconds: Annotated[int, Field(ge=1, le=43200)] = 60
     notify_running: bool = False
     #: A job in the engine's own form, as JSON, that is run before any other whenever the engine has come up.
     warmup: Json[JsonObject] | None = None
@@ -52,3 +52,10 @@ class Settings(Environment):
     allowed_nodes: CommaSeparated = ()
     #: And of those that they may not have, allowed or not.
     denied_nodes: CommaSeparated = ()
+
+    @field_validator("visibility_timeout_seconds")
+    @classmethod
+    def _outlasts_a_receive(cls, seconds: int, info: ValidationInfo) -> int:
+        if seconds <= info.data.get("receive_wait_seconds", 0):
+            raise ValueError("should be longer than RECEIVE_WAIT_SECONDS, from whose begin a message's hold is counted")
+        return seconds

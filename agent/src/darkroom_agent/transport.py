@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from darkroom_agent.aws import AWS_ERRORS
 from darkroom_agent.clock import Clock
 from darkroom_agent.metrics import Metrics
 from darkroom_agent.settings import Settings
@@ -135,13 +136,19 @@ class RuntimeQueue:
     def _extend(self, messages: Sequence[QueueMessage]) -> None:
         asked_at = self._clock.now()
         until = [min(asked_at + self._visibility, one.received_at + _LONGEST_VISIBILITY_SECONDS) for one in messages]
-        answer = self._keeping.change_message_visibility_batch(
-            QueueUrl=self._url,
-            Entries=[
-                {"Id": str(n), "ReceiptHandle": message.receipt, "VisibilityTimeout": max(0, int(until[n] - asked_at))}
-                for n, message in enumerate(messages)
-            ],
-        )
+        try:
+            answer = self._keeping.change_message_visibility_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(n), "ReceiptHandle": one.receipt, "VisibilityTimeout": max(0, int(until[n] - asked_at))}
+                    for n, one in enumerate(messages)
+                ],
+            )
+        except AWS_ERRORS as error:
+            log.warning("messages not kept", extra={"messages": len(messages), "reason": str(error)})
+            for _ in messages:
+                self._metrics.extended(ok=False)
+            return
         for entry in answer.get("Successful", []):
             message = messages[int(entry["Id"])]
             if not message.is_lost:
@@ -173,6 +180,7 @@ class RuntimeQueue:
 
     def delete(self, message: QueueMessage) -> None:
         """Take a message off the queue for good."""
+        message.is_ending = True
         self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message.receipt)
 
     def dead_letter(self, message: QueueMessage, error: JobError) -> None:

@@ -1,8 +1,8 @@
 """The agent's threads, and the loop that feeds them.
 
-The loop receives what the engine will soon need (flow.py says how much). A small pool prepares the jobs; two lanes hand
-them to the engine, the second one ahead of its time; another pool delivers. All three work at once on different jobs.
-Beside them three heartbeats: of the messages, of the leases on jobs, and one that looks whether a run has to end.
+The loop receives what the engine will soon need (flow.py says how much). A pool prepares the jobs; two lanes hand them
+to the engine, the second one ahead of its time; another pool delivers. All three work at once on different jobs. Beside
+them three heartbeats: of the messages, of the leases on jobs, and one that looks whether a run has to end.
 
 To stop: nothing more is received. What the engine was not sent goes back at once, what waits in the engine is taken
 back, and the running job is finished if it fits the shutdown's budget, or else interrupted and given back. What is
@@ -13,16 +13,17 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from logging import getLogger
-from typing import TypeVar
 
 from darkroom_agent.attempt import Attempt
 from darkroom_agent.aws import AWS_ERRORS
+from darkroom_agent.conclusions import Conclusions
 from darkroom_agent.endings import DeadLetter, Delete, Ending, Release
 from darkroom_agent.engines.base import Output, Run
 from darkroom_agent.engines.watch import EngineWatch
 from darkroom_agent.errors import AgentError, AwsUnavailableError, CancelledError, HandedBackError
-from darkroom_agent.flow import MAX_DELIVERIES, PREPARERS, Flow
+from darkroom_agent.flow import MAX_AHEAD, MAX_DELIVERIES, Flow
 from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.logs import log_context
 from darkroom_agent.metrics import Metrics
@@ -35,12 +36,12 @@ log = getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _WATCH_SECONDS = 0.25
-#: How often leases are looked after, and cancellations looked for once a job has run so long.
+#: How often leases are looked after, and cancellations looked for.
 _RENEW_SECONDS = 1.0
 #: One job runs, and one waits in the engine.
 _LANES = 2
-
-_Answer = TypeVar("_Answer")
+#: Of the shutdown's budget, at most: for interrupting a run, and for delivering what is finished.
+_RESERVE_SECONDS = 15.0
 
 
 class Worker:
@@ -52,6 +53,7 @@ class Worker:
         flow: Flow,
         watch: EngineWatch,
         policy: Policy,
+        conclusions: Conclusions,
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
@@ -59,9 +61,11 @@ class Worker:
         self._flow = flow
         self._watch = watch
         self._policy = policy
+        self._conclusions = conclusions
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._pause = _FIRST_PAUSE_SECONDS
+        self._is_aws_well = True
 
     def run(self) -> None:
         """Work until the agent is to stop, and has nothing in hand any more."""
@@ -69,12 +73,14 @@ class Worker:
         with ExitStack() as stack:
             stack.enter_context(repeating("heartbeat", clock, self._queue.heartbeat_seconds, self._keep_messages))
             stack.enter_context(repeating("lease heartbeat", clock, _RENEW_SECONDS, self._renew_claims))
-            stack.enter_context(repeating("run watch", clock, _WATCH_SECONDS, self._end_runs))
-            self._preparing = stack.enter_context(ThreadPoolExecutor(PREPARERS, "prepare"))
+            self._preparing = stack.enter_context(ThreadPoolExecutor(MAX_AHEAD, "prepare"))
             self._delivering = stack.enter_context(ThreadPoolExecutor(MAX_DELIVERIES, "deliver"))
+            # What only goes back does not wait for deliveries.
+            self._returning = stack.enter_context(ThreadPoolExecutor(_LANES, "give back"))
             for _ in range(_LANES):
                 stack.enter_context(running("lane", self._feed_engine))
-            stack.callback(flow.close)
+            stack.enter_context(repeating("run watch", clock, _WATCH_SECONDS, self._end_runs))
+            stack.callback(self._drain)
             while not self._lifecycle.is_stopping:
                 self._lifecycle.beat()
                 room, seconds = flow.room()
@@ -85,10 +91,14 @@ class Worker:
                     self._receive(room)
                 else:
                     flow.wait(seconds)
-            self._hand_back(flow.close())
-            while not flow.is_empty:
-                self._lifecycle.beat()
-                flow.wait(_WATCH_SECONDS)
+
+    def _drain(self) -> None:
+        """End what is in hand; whatever it was that ended the loop."""
+        self._lifecycle.stop()
+        self._hand_back(self._flow.close())
+        while not self._flow.is_empty:
+            self._lifecycle.beat()
+            self._flow.wait(_WATCH_SECONDS)
 
     # From the queue to the engine
 
@@ -100,13 +110,13 @@ class Worker:
             log.warning("receive failed", extra={"reason": str(error)})
             self._rest()
             return
-        self._pause = _FIRST_PAUSE_SECONDS
         self._flow.received(messages, self._lifecycle.clock.now() - asked_at)
         for message in messages:
-            if self._lifecycle.is_stopping:
-                self._end(message, Release(0))
-            else:
-                self._preparing.submit(self._prepare, message)
+            self._preparing.submit(self._prepare, message)
+        if self._is_aws_well:
+            self._pause = _FIRST_PAUSE_SECONDS
+        else:
+            self._rest()
 
     def _rest(self) -> None:
         """Wait, longer every time."""
@@ -114,24 +124,39 @@ class Worker:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _prepare(self, message: QueueMessage) -> None:
-        began = self._lifecycle.clock.now()
-        with log_context(message_id=message.id):
-            opened = self._attempted(message, lambda: self._policy.open(message))
-        if not isinstance(opened, Attempt):
-            self._end(message, opened)
-            return
-        with _logging(opened):
-            self._flow.opened(opened)
-            if error := self._policy.prepare(opened):
-                self._deliver(opened, error)
-            elif not self._flow.prepared(opened, self._lifecycle.clock.now() - began):
-                self._deliver(opened, HandedBackError())
+        with log_context(message_id=message.id), self._ending_what_breaks(message):
+            if self._lifecycle.is_stopping:
+                self._end(message, Release(0))
+                return
+            began = self._lifecycle.clock.now()
+            try:
+                opened = self._policy.open(message)
+            except AWS_ERRORS:
+                self._is_aws_well = False
+                raise
+            self._is_aws_well = True
+            if isinstance(opened, Attempt):
+                self._prepare_attempt(opened, began)
+            else:
+                self._flow.delivering(message)
+                self._delivering.submit(self._answer, message, opened)
+
+    def _prepare_attempt(self, attempt: Attempt, began: float) -> None:
+        now = self._lifecycle.clock.now
+        opening = now() - began
+        with _logging(attempt):
+            self._flow.opened(attempt)
+            began = now()
+            if error := self._policy.prepare(attempt):
+                self._deliver(attempt, error)
+            elif not self._flow.prepared(attempt, opening + now() - began):
+                self._deliver(attempt, HandedBackError())
 
     def _feed_engine(self) -> None:
         while attempt := self._flow.next():
+            if self._conclusions.is_announced(attempt):
+                attempt.run.on_begin = partial(self._delivering.submit, self._conclusions.announce, attempt)
             with _logging(attempt):
-                if self._policy.is_announced(attempt):
-                    self._delivering.submit(self._policy.announce, attempt)
                 outcome = self._policy.generate(attempt)
             self._flow.generated(attempt, succeeded=isinstance(outcome, Output))
             if attempt.run.begun_at is not None:
@@ -146,23 +171,30 @@ class Worker:
     # From the engine to the client
 
     def _deliver(self, attempt: Attempt, outcome: Output | AgentError) -> None:
-        self._flow.delivering(attempt, outcome.size if isinstance(outcome, Output) else 0)
-        self._delivering.submit(self._conclude, attempt, outcome)
+        self._flow.delivering(attempt.message, outcome.size if isinstance(outcome, Output) else 0)
+        pool = self._returning if isinstance(outcome, HandedBackError) else self._delivering
+        pool.submit(self._conclude, attempt, outcome)
 
     def _conclude(self, attempt: Attempt, outcome: Output | AgentError) -> None:
-        with _logging(attempt):
-            ending = self._attempted(attempt.message, lambda: self._policy.conclude(attempt, outcome))
-            self._end(attempt.message, ending)
+        with _logging(attempt), self._ending_what_breaks(attempt.message, partial(self._conclusions.leave, attempt)):
+            self._end(attempt.message, self._conclusions.conclude(attempt, outcome))
 
-    def _attempted(self, message: QueueMessage, call: Callable[[], _Answer]) -> _Answer | Ending:
-        """What a call says of a message; what becomes of one over which it raises."""
+    def _answer(self, message: QueueMessage, answer: Callable[[], Ending]) -> None:
+        with log_context(message_id=message.id), self._ending_what_breaks(message):
+            self._end(message, answer())
+
+    @contextmanager
+    def _ending_what_breaks(self, message: QueueMessage, leave: Callable[[], Ending] | None = None) -> Iterator[None]:
+        """Let no message stay in hand, whatever is raised over it."""
         try:
-            return call()
+            yield
         except (*AWS_ERRORS, AwsUnavailableError) as error:
             log.warning("AWS call failed", extra={"reason": str(error)})
         except Exception:
             log.exception("unexpected error")
-        return self._policy.unfinished(message)
+        else:
+            return
+        self._end(message, leave() if leave else self._conclusions.unfinished(message))
 
     def _end(self, message: QueueMessage, ending: Ending) -> None:
         """Tell SQS. Should that fail, the message comes again when its visibility timeout is over."""
@@ -185,29 +217,32 @@ class Worker:
         self._queue.keep(self._flow.messages)
 
     def _renew_claims(self) -> None:
-        running = {attempt for attempt in self._flow.running if attempt.run.seconds > _RENEW_SECONDS}
+        running = self._flow.running
         for attempt in self._flow.attempts:
             try:
                 attempt.claim.renew(attempt.run.progress)
                 if attempt in running and attempt.claim.is_cancelled():
                     attempt.run.abort(CancelledError())
-            except AWS_ERRORS as error:
-                log.warning("lease not renewed", extra={"job_id": attempt.job.job_id, "reason": str(error)})
+            except Exception as error:  # noqa: BLE001 - one job's trouble is none of the others'
+                extra = {"job_id": attempt.job.job_id, "error": type(error).__name__}
+                log.warning("a job's lease or cancellation could not be looked after", extra=extra)
 
     def _end_runs(self) -> None:
         """End the runs of jobs that are another agent's now, and those that the agent has no time for."""
-        for run in [
-            attempt.run for attempt in self._flow.attempts if attempt.claim.is_lost or not self._fits(attempt.run)
-        ]:
-            run.abort(HandedBackError())
         if self._lifecycle.is_stopping:
             self._watch.stop()
+            self._hand_back(self._flow.close())
+        for attempt in self._flow.attempts:
+            if attempt.claim.is_lost or not self._fits(attempt.run):
+                attempt.run.abort(HandedBackError())
 
     def _fits(self, run: Run) -> bool:
         """Whether a run may go on: when the agent is to stop, one that has begun and may end within the budget."""
         if not self._lifecycle.is_stopping:
             return True
-        rest, left = self._flow.rest(run), self._lifecycle.seconds_left
+        left = self._lifecycle.seconds_left
+        left -= min(_RESERVE_SECONDS, self._lifecycle.budget / 4)
+        rest = self._flow.rest(run)
         return run.begun_at is not None and left > 0 and (rest <= left or rest == math.inf)
 
 
@@ -215,7 +250,6 @@ class Worker:
 def _logging(attempt: Attempt) -> Iterator[None]:
     """Let every line of the log say which job it is about."""
     job = attempt.job
-    with log_context(
-        message_id=attempt.message.id, job_id=job.job_id, tenant=job.tenant, api=job.api, **attempt.trace.ids
-    ):
+    ids = {"message_id": attempt.message.id, "job_id": job.job_id, "tenant": job.tenant, "api": job.api}
+    with log_context(**ids, **attempt.trace.ids):
         yield

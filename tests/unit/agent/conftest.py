@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -17,7 +16,7 @@ def _attentive() -> Iterator[None]:
     """Agents look at their engine, write progress and try again sooner than they would, so that tests wait less."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("darkroom_agent.endings._LONGEST_PAUSE_SECONDS", 1)
-        patch.setattr("darkroom_agent.records._PROGRESS_PAUSE", timedelta(0))
+        patch.setattr("darkroom_agent.records._PROGRESS_PAUSE_SECONDS", 0)
         patch.setattr("darkroom_agent.worker._RENEW_SECONDS", 0.3)
         patch.setattr("darkroom_agent.engines.sdwebui_queue._FIRST_LOOK_SECONDS", 0.2)
         patch.setattr("darkroom_agent.engines.sdwebui_queue._LOOK_SECONDS", 0.2)

@@ -165,6 +165,12 @@ class Cloud:
         answer = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
         return sum(int(value) for value in answer["Attributes"].values())
 
+    def in_flight(self) -> int:
+        """How many messages of the runtime's queue agents have received, and hold."""
+        names: Any = ["ApproximateNumberOfMessagesNotVisible"]
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=names)
+        return int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+
     def wait_until_empty(self) -> None:
         """Wait until the runtime's queue has no message, received ones included."""
         eventually(lambda: self.count(self.queue) == 0)

@@ -11,7 +11,7 @@ from darkroom_agent.aws import Patience
 from darkroom_agent.clock import Clock
 from darkroom_agent.engines.base import Run, RuntimeEngine
 from darkroom_agent.flow import MAX_AHEAD, MAX_DELIVERIES, Flow
-from darkroom_agent.forecast import _HANDING_SECONDS, Forecast
+from darkroom_agent.forecast import _HANDING_SECONDS, _LONGEST_PREPARING_SECONDS, Forecast
 from darkroom_agent.records import Claim
 from darkroom_agent.tracing import JobTrace
 from darkroom_agent.transport import QueueMessage
@@ -73,7 +73,7 @@ class Hands:
 
     def finish(self, attempt: Attempt, size: int = 1) -> None:
         self.flow.generated(attempt, succeeded=True)
-        self.flow.delivering(attempt, size)
+        self.flow.delivering(attempt.message, size)
 
     def learn(self, *, run_seconds: float, preparing_seconds: float) -> None:
         """Let one job after the other go through."""
@@ -233,3 +233,21 @@ def test_of_preparations_all_but_the_rarest_count() -> None:
     for seconds in [2.0] * 5:
         forecast.prepared(seconds)
     assert forecast.preparing > 1
+
+
+def test_jobs_whose_inputs_are_slow_to_come_keep_no_others_from_being_taken(hands: Hands) -> None:
+    hands.learn(run_seconds=1, preparing_seconds=0.3)
+    slow = [hands.open(message) for message in hands.receive(2)]
+    assert hands.flow.room()[0] == 0
+    hands.clock.time += 1
+    assert hands.flow.room()[0] > 0
+    for attempt in slow:
+        hands.flow.prepared(attempt, 1)
+    assert hands.flow.room()[0] == 0
+
+
+def test_inputs_that_are_always_slow_do_not_have_messages_taken_long_before_their_time() -> None:
+    forecast = Forecast()
+    for _ in range(10):
+        forecast.prepared(60)
+    assert forecast.preparing == _LONGEST_PREPARING_SECONDS

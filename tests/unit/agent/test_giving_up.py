@@ -8,14 +8,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from darkroom_agent.clock import Clock
-from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.base import Output, Presence, Run
 from darkroom_agent.engines.watch import EngineWatch
-from darkroom_agent.errors import EngineFailedError, EngineRefusedError
+from darkroom_agent.errors import AwsUnavailableError, EngineFailedError, EngineRefusedError
 from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError, JobErrorCode
 from darkroom_contract.job import Job
 from darkroom_contract.store import JobStore
+from darkroom_contract.types import utcnow
 from darkroom_function.model_runtime import MAX_RECEIVE_COUNT
 from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
 from tests.unit.agent.test_messages import TOO_LARGE, new_job, pictures, stale_state, submit
@@ -109,8 +110,8 @@ class Engine:
     is_hung = False
     ahead = 1
 
-    def is_ready(self) -> bool:
-        return self.is_there
+    def presence(self) -> Presence:
+        return Presence.READY if self.is_there else Presence.AWAY
 
     def attach(self, picture: bytes) -> str:
         raise AssertionError("only asked whether it is there")
@@ -174,3 +175,48 @@ def test_what_a_job_itself_is_to_blame_for_keeps_the_trust() -> None:
     fail(watch, "a", "b", "c", error=EngineRefusedError)
     fail(watch, "a", "a", "a", "a")
     assert look(watch)
+
+
+def test_jobs_that_wait_for_an_engine_that_has_failed_too_often_go_back_unharmed(cloud: Cloud, webui: str) -> None:
+    for _ in range(12):
+        submit(cloud, new_job(TOO_LARGE))
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
+        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+        eventually(lambda: httpx.get(f"{health}/livez/engine").status_code == 503)
+        eventually(lambda: cloud.in_flight() == 0)
+    assert 3 <= cloud.count(cloud.result_queue) <= 4  # the fourth was in the engine when the third failed
+
+
+def test_a_job_whose_result_cannot_be_recorded_need_not_wait_for_its_own_lease(
+    cloud: Cloud, webui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise AwsUnavailableError("AWS did not take the job's result")
+
+    def is_free() -> bool:
+        found = cloud.store.state("default", job.job_id)
+        return bool(found and found[0].lease_until <= utcnow())
+
+    job = new_job()
+    monkeypatch.setattr(JobStore, "create_result", broken)
+    submit(cloud, job)
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud):
+        eventually(is_free)
+
+
+def test_while_the_records_cannot_be_written_messages_are_left_on_the_queue(
+    cloud: Cloud, webui: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalError"}}, "PutObject")
+
+    for _ in range(20):
+        submit(cloud, new_job())
+    with monkeypatch.context() as patch:
+        patch.setattr(JobStore, "put_state", broken)
+        with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud):
+            eventually(lambda: caplog.text.count("AWS call failed") >= 3)
+            assert caplog.text.count("AWS call failed") < 20
+            patch.undo()
+            for _ in range(20):
+                assert cloud.notification()["status"] == "completed"

@@ -1,6 +1,7 @@
 """The hold on a job: writes whose answers are lost, and holds that another agent takes."""
 
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from darkroom_agent.clock import Clock
 from darkroom_agent.records import Claim, HeldElsewhere, StoredRecords
 from darkroom_contract.job import Job
-from darkroom_contract.records import StateRecord
+from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
 from tests.unit.agent.support import SMALL, Cloud, eventually, guidance_message, held_message, running
@@ -24,7 +25,7 @@ class AnswersLost(JobStore):
 
 
 def records(store: JobStore) -> StoredRecords:
-    return StoredRecords(store, "pod", 60)
+    return StoredRecords(store, "pod", 60, Clock())
 
 
 def claimed(cloud: Cloud, job: Job) -> Claim:
@@ -137,3 +138,74 @@ def test_a_hold_that_was_over_once_is_lost_whatever_comes_later() -> None:
     assert not message.is_lost
     message.held_until = message.clock.now()
     assert message.is_lost
+
+
+class ToldClock(Clock):
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def test_a_lease_is_renewed_by_the_agents_own_clock_though_the_hosts_was_set_back(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, clock = new_job(), ToldClock()
+    claim = StoredRecords(cloud.store, "pod", 60, clock).claim(job, held_message(clock))
+    assert not isinstance(claim, HeldElsewhere | ResultRecord)
+    before, etag = state_of(cloud, job)
+    monkeypatch.setattr("darkroom_agent.records.utcnow", lambda: utcnow() - timedelta(hours=1))
+    claim.renew(0.0)
+    assert state_of(cloud, job)[1] == etag
+    clock.time += 21
+    claim.renew(0.0)
+    renewed, _ = state_of(cloud, job)
+    assert renewed.updated_at < before.updated_at
+    assert state_of(cloud, job)[1] != etag
+
+
+def test_a_lease_from_a_host_whose_clock_is_ahead_is_waited_for_no_longer_than_a_lease_lasts(cloud: Cloud) -> None:
+    job = new_job()
+    later = utcnow() + timedelta(hours=1)
+    cloud.store.put_state(job.tenant, job.job_id, stale_state(1).model_copy(update={"lease_until": later}), None)
+    held = records(cloud.store).claim(job, held_message(Clock()))
+    assert isinstance(held, HeldElsewhere)
+    assert held.seconds <= 60
+
+
+def test_the_trouble_with_one_jobs_lease_is_none_of_the_others(
+    cloud: Cloud, slow_webui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlucky, lucky = new_job({**SMALL, "steps": 6}), new_job({**SMALL, "steps": 12})
+    put_state = JobStore.put_state
+
+    def conflicting(store: JobStore, tenant: str, job_id: str, state: StateRecord, etag: str | None) -> str:
+        if job_id == unlucky.job_id and etag:
+            raise StateConflict
+        return put_state(store, tenant, job_id, state, etag)
+
+    monkeypatch.setattr(JobStore, "put_state", conflicting)
+    submit(cloud, unlucky)
+    submit(cloud, lucky)
+    with running(cloud.settings(engine="sdwebui", runtime_url=slow_webui), cloud):
+        eventually(lambda: is_running(cloud, lucky))
+        assert {cloud.notification()["status"] for _ in range(2)} == {"completed"}
+
+
+def test_without_records_nothing_is_told_of_a_job_whose_message_is_lost_while_it_is_saved(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def outlast_the_hold(request: Any, **_: Any) -> None:
+        if request.url.endswith(".png"):
+            cloud.sqs.purge_queue(QueueUrl=cloud.queue)
+            eventually(lambda: "message lost" in caplog.text)
+
+    cloud.s3.meta.events.register("before-send.s3.PutObject", outlast_the_hold)
+    cloud.send(guidance_message(SMALL))
+    settings = cloud.settings(engine="sdwebui", runtime_url=webui, jobs_bucket=None, visibility_timeout_seconds=3)
+    with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud):
+        eventually(lambda: "job handed back" in caplog.text)
+    assert cloud.count(cloud.result_queue) == 0

@@ -154,7 +154,7 @@ def test_two_agents_with_two_messages_of_one_job_run_it_once(cloud: Cloud, slow_
 
 def test_a_job_longer_than_the_visibility_timeout_is_delivered_once(cloud: Cloud, slow_webui: str) -> None:
     job = new_job({**SMALL, "steps": 10})
-    settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, visibility_timeout_seconds=1)
+    settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, visibility_timeout_seconds=2)
     submit(cloud, job)
     with running(settings, cloud):
         started = eventually(lambda: cloud.store.state("default", job.job_id))

@@ -14,11 +14,6 @@ from tests.unit.agent.test_shutdown import long_job
 LANES = 2
 
 
-def in_flight(cloud: Cloud) -> int:
-    attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
-    return int(attributes["ApproximateNumberOfMessagesNotVisible"])
-
-
 def is_waiting_in_engine(engine: str, url: str) -> bool:
     if engine == "sdwebui":
         return bool(httpx.get(f"{url}/internal/pending-tasks").json()["size"])
@@ -49,8 +44,8 @@ def test_while_a_long_job_runs_other_messages_are_left_to_other_agents(cloud: Cl
             cloud.send(long_job("sdwebui", steps=30))
         with running(cloud.settings(engine="sdwebui", runtime_url=server.url, shutdown_budget_seconds=0), cloud):
             eventually(lambda: httpx.get(f"{server.url}/sdapi/v1/progress").json()["progress"] > 0.5)
-            assert in_flight(cloud) == 1
-            eventually(lambda: in_flight(cloud) == LANES)
+            assert cloud.in_flight() == 1
+            eventually(lambda: cloud.in_flight() == LANES)
 
 
 def test_the_pictures_of_a_job_are_uploaded_side_by_side(cloud: Cloud, webui: str) -> None:
@@ -81,9 +76,9 @@ def test_a_slow_s3_stops_the_intake_and_everything_is_delivered_once_it_is_quick
         cloud.send(guidance_message(SMALL))
     with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud) as agent:
         eventually(lambda: metric(agent, 'darkroom_bytes_in_delivery{runtime="sdxl"}') > 0)
-        eventually(lambda: in_flight(cloud) >= MAX_DELIVERIES)
+        eventually(lambda: cloud.in_flight() >= MAX_DELIVERIES)
         threading.Event().wait(1)  # nothing more is to happen, and for that there is no event
-        assert in_flight(cloud) <= MAX_DELIVERIES + LANES + MAX_AHEAD < jobs
+        assert cloud.in_flight() <= MAX_DELIVERIES + LANES + MAX_AHEAD < jobs
         is_quick.set()
         for _ in range(jobs):
             assert cloud.notification()["status"] == "completed"

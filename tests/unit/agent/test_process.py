@@ -102,3 +102,11 @@ def test_a_wrong_setting_is_named_and_the_process_does_not_start(environment: di
     assert ended.returncode == 2
     for name in ("QUEUE_URL", "ENGINE", "MAX_STARTS"):
         assert name in ended.stderr
+
+
+def test_a_visibility_that_a_receive_would_outlast_is_refused(environment: dict[str, str]) -> None:
+    wrong = {**environment, "VISIBILITY_TIMEOUT_SECONDS": "5", "RECEIVE_WAIT_SECONDS": "5"}
+    ended = subprocess.run(COMMAND, env=wrong, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ended.returncode == 2
+    assert "VISIBILITY_TIMEOUT_SECONDS" in ended.stderr
+    assert "RECEIVE_WAIT_SECONDS" in ended.stderr

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from darkroom_agent.endings import backoff
 from darkroom_agent.errors import InputUnavailableError
 from darkroom_agent.fetcher import Fetcher, SecondsLeft
+from darkroom_agent.flow import MAX_DELIVERIES
 from darkroom_contract.errors import JobErrorCode
 from darkroom_contract.records import StateRecord
 from darkroom_contract.types import utcnow
@@ -216,3 +218,32 @@ def test_nothing_is_received_while_the_runtime_does_not_answer(cloud: Cloud, cap
             assert cloud.notification()["status"] == "completed"
             assert httpx.get(f"{health}/readyz").status_code == 200
         eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
+
+
+def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(cloud: Cloud, webui: str) -> None:
+    is_quick = threading.Event()
+
+    def hold_up(request: Any, **_: Any) -> None:
+        if request.url.endswith(".png"):
+            is_quick.wait(DEADLINE)
+
+    cloud.s3.meta.events.register("before-send.s3.PutObject", hold_up)
+    for _ in range(30):
+        cloud.send(guidance_message(SMALL))
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud) as agent:
+        eventually(lambda: cloud.in_flight() > MAX_DELIVERIES + 2)
+        agent.agent.stop()
+        eventually(lambda: cloud.in_flight() <= MAX_DELIVERIES + 2)
+        assert agent.thread.is_alive()
+        is_quick.set()
+
+
+def test_the_agent_says_that_it_takes_no_more_jobs_as_soon_as_it_is_told_to_stop(cloud: Cloud) -> None:
+    with serving(engine="sdwebui", seconds_per_step=0.2) as server:
+        cloud.send(long_job("sdwebui", steps=10))
+        with running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud) as agent:
+            health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+            eventually(lambda: not is_idle("sdwebui", server.url))
+            assert httpx.get(f"{health}/readyz").status_code == 200
+            agent.agent.stop()
+            assert httpx.get(f"{health}/readyz").status_code == 503

@@ -5,7 +5,11 @@ import json
 import httpx
 import pytest
 
+from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.sdwebui import WebUI
+from darkroom_contract.job import Job
 from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
+from tests.unit.agent.test_messages import TOO_LARGE
 
 WARMUP = json.dumps({**SMALL, "prompt": "warm"})
 
@@ -40,3 +44,28 @@ def test_an_agent_that_is_stopped_while_its_engine_warms_up_ends(cloud: Cloud, s
         eventually(lambda: httpx.get(f"{slow_webui}/sdapi/v1/progress").json()["progress"] > 0)
         assert httpx.get(f"{health}/readyz").status_code == 503
         agent.stop()
+
+
+def test_an_engine_that_never_warms_up_fails_its_probe_so_that_it_is_restarted(cloud: Cloud, webui: str) -> None:
+    cloud.send(guidance_message(SMALL))
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, warmup=json.dumps(TOO_LARGE)), cloud) as agent:
+        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
+        eventually(lambda: httpx.get(f"{health}/livez/engine").status_code == 503)
+        assert httpx.get(f"{health}/readyz").status_code == 503
+        assert cloud.count(cloud.result_queue) == 0
+
+
+def test_a_fault_of_the_agents_own_in_the_warm_up_ends_no_agent(
+    cloud: Cloud, webui: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    generate = WebUI.generate
+
+    def broken(engine: WebUI, job: Job, run: Run) -> Output:
+        if job.job_id == "warm-up" and "warm-up failed" not in caplog.text:
+            raise TypeError
+        return generate(engine, job, run)
+
+    monkeypatch.setattr(WebUI, "generate", broken)
+    cloud.send(guidance_message(SMALL))
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, warmup=WARMUP), cloud):
+        assert cloud.notification()["status"] == "completed"

@@ -91,7 +91,7 @@ class World:
             }
         )
         self._agents_queue = RuntimeQueue(self.sqs, self.sqs, self.sqs, settings, Clock(), Metrics("sdxl"))
-        self.records = StoredRecords(self.store, "an-agent", 60)
+        self.records = StoredRecords(self.store, "an-agent", 60, Clock())
 
     def submit(self, job_id: str, tenant: str = "default") -> Submitted:
         content = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": PROMPT}}}

@@ -3,9 +3,10 @@
 import math
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import httpx
@@ -15,6 +16,19 @@ from darkroom_agent.clock import Clock
 from darkroom_agent.errors import AgentError, EngineLostError, EngineUnavailableError, TimedOutError
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Job
+
+#: Why a job is not waited for that is behind one which cannot be stopped.
+HANGS = "the runtime hangs in another job"
+
+
+class Presence(StrEnum):
+    """How an engine answers."""
+
+    READY = "ready"
+    #: It is there, but gives no answer in time, or none that is good.
+    BUSY = "busy"
+    #: It accepts no connection, or breaks it. What answers next is another process.
+    AWAY = "away"
 
 
 class Run:
@@ -27,12 +41,14 @@ class Run:
         self.clock = clock
         #: The engine's name for the run, where it takes one.
         self.id = str(uuid.uuid4())
-        self._timeout = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._preparing_until = clock.now() + timeout_seconds
         self._news = threading.Event()
         self._aborted: AgentError | None = None
         #: When the engine began it, by the clock; None while it waits.
         self.begun_at: float | None = None
+        #: Called when the engine begins it; it must not block.
+        self.on_begin: Callable[[], object] = lambda: None
         #: The share that is done, 0 to 1.
         self.progress = 0.0
         #: When the first and the last progress was seen, and what it was.
@@ -42,11 +58,17 @@ class Run:
         """Note that the engine has begun the job: the time that it may take runs from now."""
         if self.begun_at is None:
             self.begun_at = self.clock.now()
+            self.on_begin()
 
     @property
     def seconds(self) -> float:
         """For how long the engine has been running it."""
         return 0.0 if self.begun_at is None else self.clock.now() - self.begun_at
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the engine has been running it for longer than it may."""
+        return self.begun_at is not None and self.clock.now() >= self.begun_at + self.timeout_seconds
 
     def abort(self, error: AgentError) -> None:
         """Let the run end with an error; the first one counts."""
@@ -66,8 +88,8 @@ class Run:
         """Raises the error that the run was aborted with, or ``TimedOutError``."""
         if self._aborted is not None:
             raise self._aborted
-        if self.begun_at is not None and self.clock.now() >= self.begun_at + self._timeout:
-            raise TimedOutError(f"the job ran longer than {self._timeout:g} seconds")
+        if self.is_overdue:
+            raise TimedOutError(f"the job ran longer than {self.timeout_seconds:g} seconds")
 
     def seconds_to_prepare(self) -> float:
         """How long the preparation may still take; raises as ``check`` does."""
@@ -92,25 +114,51 @@ class Run:
 
 
 class Line:
-    """The runs that an engine has, in the order in which it got them: the first one runs, the others wait."""
+    """The runs that an engine has, in the order in which it got them: the first one runs, the others wait.
 
-    def __init__(self) -> None:
+    Only an engine that is through with the first one begins the next. If the first one leaves for any other reason, the
+    engine may have gone or hang, and what it does is for the engine to say.
+    """
+
+    def __init__(self, is_blocked: Callable[[], bool]) -> None:
+        """``is_blocked`` says whether the engine has a run that is in the line no more."""
+        self._is_blocked = is_blocked
         self._lock = threading.Lock()
         self._runs: list[Run] = []
 
     @contextmanager
     def standing(self, run: Run) -> Iterator[None]:
-        """Let a run stand in the line; it begins as soon as it is the first."""
+        """Let a run stand in the line, until the engine is through with it, or an error says nothing of that."""
         with self._lock:
             self._runs.append(run)
-            self._runs[0].begin()
+            self._begin(run)
         try:
             yield
+            self.through(run)
         finally:
-            with self._lock:
+            with self._lock, suppress(ValueError):
                 self._runs.remove(run)
-                if self._runs:
-                    self._runs[0].begin()
+
+    def through(self, run: Run) -> None:
+        """Let a run leave because the engine is through with it; the next one begins at once."""
+        with self._lock:
+            if self.is_first(run):
+                del self._runs[0]
+                for following in self._runs[:1]:
+                    self._begin(following)
+
+    def seen(self, run: Run) -> None:
+        """Note that the engine is there, and has a run: if nothing is before it, it has begun."""
+        with self._lock:
+            self._begin(run)
+
+    def is_first(self, run: Run) -> bool:
+        """Whether no other run is before it."""
+        return self._runs[:1] == [run]
+
+    def _begin(self, run: Run) -> None:
+        if self.is_first(run) and not self._is_blocked():
+            run.begin()
 
 
 @dataclass(frozen=True)
@@ -136,10 +184,10 @@ class RuntimeEngine(Protocol):
 
     @property
     def is_hung(self) -> bool:
-        """Whether a run could not be stopped, and the engine has not been idle or away since."""
+        """Whether a run that had to end could not be stopped, and the engine has not been idle or away since."""
 
-    def is_ready(self) -> bool:
-        """Whether it takes jobs."""
+    def presence(self) -> Presence:
+        """How it answers now. What could not be stopped is told to stop once more."""
 
     def attach(self, picture: bytes) -> str:
         """Give the engine an input picture; returns the value that stands for it in the content."""
@@ -178,12 +226,14 @@ def transport_errors(*, has_job: bool = False) -> Iterator[None]:
         raise EngineLostError("the connection to the runtime broke") from error
 
 
-def answers(client: httpx.Client, path: str) -> bool:
-    """Whether a GET of a path is answered with 200."""
+def presence(client: httpx.Client, path: str) -> Presence:
+    """How a GET of a path is answered; READY is 200. The client must not keep its connections."""
     try:
-        return client.get(path, timeout=10).status_code == 200
+        return Presence.READY if client.get(path, timeout=10).status_code == 200 else Presence.BUSY
+    except httpx.TimeoutException:
+        return Presence.BUSY
     except httpx.TransportError:
-        return False
+        return Presence.AWAY
 
 
 def json_of(response: httpx.Response) -> JsonValue:

@@ -13,7 +13,17 @@ from typing import Any
 import httpx
 from pydantic import JsonValue
 
-from darkroom_agent.engines.base import Line, Output, Run, answers, json_of, runtime_client, transport_errors
+from darkroom_agent.engines.base import (
+    HANGS,
+    Line,
+    Output,
+    Presence,
+    Run,
+    json_of,
+    presence,
+    runtime_client,
+    transport_errors,
+)
 from darkroom_agent.engines.comfyui_data import (
     Entry,
     File,
@@ -31,9 +41,11 @@ from darkroom_agent.engines.comfyui_events import Events
 from darkroom_agent.errors import (
     EngineFailedError,
     EngineLostError,
+    EngineUnavailableError,
     HandedBackError,
     NoPicturesError,
     TimedOutError,
+    TransientError,
     WorkflowFailedError,
 )
 from darkroom_agent.media import media_type
@@ -50,6 +62,8 @@ _POLL_SECONDS = 2.0
 #: How long one question may take, and how many in a row may get no answer. A busy ComfyUI may be slow.
 _POLL_TIMEOUT_SECONDS = 10.0
 _MOST_UNANSWERED = 3
+#: How long it may answer nothing at all while no run has begun that would time out: it may load a large model.
+_MOST_SILENT_SECONDS = 300.0
 #: How long ComfyUI may take to let go of a prompt, how often it is told to, and how long one of these calls may take.
 _STOP_SECONDS = 15.0
 _STOP_POLL_SECONDS = 0.5
@@ -79,7 +93,7 @@ class ComfyUI:
         self._events = Events(f"ws{url.removeprefix('http')}/ws")
         self._allowed_nodes = settings.allowed_nodes
         self._denied_nodes = settings.denied_nodes
-        self._line = Line()
+        self._line = Line(lambda: self.is_hung)
         #: The prompts that ComfyUI did not let go of.
         self._unstopped: set[str] = set()
 
@@ -88,13 +102,20 @@ class ComfyUI:
         """Whether ComfyUI still has a prompt that it was told to stop."""
         return bool(self._unstopped)
 
-    def is_ready(self) -> bool:
-        """Whether it answers. Prompts that it did not let go of are told to stop once more."""
+    def presence(self) -> Presence:
+        """How it answers. Prompts that it did not let go of are told to stop once more."""
+        found = presence(self._http, "/system_stats")
+        if found is Presence.AWAY:
+            self._unstopped.clear()
         for prompt_id in list(self._unstopped):
             with suppress(httpx.HTTPError):
                 if self._has_stopped(prompt_id):
                     self._unstopped.discard(prompt_id)
-        return answers(self._http, "/system_stats")
+        return found
+
+    def is_ready(self) -> bool:
+        """Whether it takes jobs."""
+        return self.presence() is Presence.READY
 
     def attach(self, picture: bytes) -> str:
         """Upload a picture under a name made of its bytes: the same picture is one file, and ComfyUI's caches help.
@@ -151,7 +172,7 @@ class ComfyUI:
             except BaseException as error:
                 self._stop(prompt_id, run)
                 # What was finished all the same is not thrown away, unless the client wants it no more.
-                is_wanted = isinstance(error, (HandedBackError, TimedOutError, EngineLostError))
+                is_wanted = isinstance(error, (HandedBackError, TransientError))
                 if is_wanted and (entry := self._finished(prompt_id)):
                     return prompt_id, entry
                 self._forget(prompt_id)
@@ -174,20 +195,30 @@ class ComfyUI:
 
     def _ended(self, prompt_id: str, run: Run) -> Entry:
         """Wait until the prompt is in the history; its entry. One answer that is lost says nothing of the prompt."""
-        unanswered = 0
+        unanswered, heard_at = 0, run.clock.now()
         while True:
             run.check()
             try:
                 if entry := self._look(prompt_id, run):
                     return entry
-                unanswered = 0
+                unanswered, heard_at = 0, run.clock.now()
             except httpx.TimeoutException:
                 log.info("ComfyUI is busy")
             except httpx.HTTPError as error:
                 unanswered += 1
                 if unanswered == _MOST_UNANSWERED:
                     raise EngineLostError("ComfyUI went away") from error
+            if run.begun_at is None:
+                self._check_turn(run, heard_at)
             run.wait(_POLL_SECONDS)
+
+    def _check_turn(self, run: Run, heard_at: float) -> None:
+        """Raises ``EngineUnavailableError`` when the turn of a run that waits will not come."""
+        if self.is_hung:
+            raise EngineUnavailableError(HANGS)
+        # The run before it has a deadline of its own.
+        if self._line.is_first(run) and run.clock.now() - heard_at >= _MOST_SILENT_SECONDS:
+            raise EngineUnavailableError("ComfyUI answers nothing")
 
     def _look(self, prompt_id: str, run: Run) -> Entry | None:
         """The prompt's entry in the history, once it has ended.
@@ -200,6 +231,7 @@ class ComfyUI:
         if place is _Place.RUNNING:
             run.begin()
         if place is not None:
+            self._line.seen(run)
             return None
         if entry := self._history(prompt_id):  # it ended between the two questions
             return entry

@@ -8,9 +8,9 @@ from typing import Any
 
 import pybase64
 from pydantic import JsonValue
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
-from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.base import Output, Presence, Run
 from darkroom_agent.engines.sdwebui_post import Answer
 from darkroom_agent.engines.sdwebui_queue import WebUIQueue
 from darkroom_agent.errors import EngineFailedError, EngineRefusedError, NoPicturesError
@@ -51,12 +51,16 @@ class WebUI:
         """Whether it has a request that could not be stopped."""
         return self._queue.is_hung
 
-    def is_ready(self) -> bool:
-        """Whether it answers; it does so once its model is loaded."""
-        is_ready = self._queue.is_ready()
-        if not is_ready:
+    def presence(self) -> Presence:
+        """How it answers; it does so once its model is loaded."""
+        found = self._queue.presence()
+        if found is Presence.AWAY:
             self._models = []
-        return is_ready
+        return found
+
+    def is_ready(self) -> bool:
+        """Whether it takes jobs."""
+        return self.presence() is Presence.READY
 
     def attach(self, picture: bytes) -> str:
         """A picture as the web UI takes it."""
@@ -64,19 +68,27 @@ class WebUI:
 
     def generate(self, job: Job, run: Run) -> Output:
         """Run the job, with its checkpoint or else the runtime's own where checkpoints are dynamic."""
-        content, is_generation = job.content, job.task in _GENERATIONS
-        checkpoint = job.checkpoint or self._checkpoint
-        if self._dynamic_checkpoint and checkpoint and is_generation:
-            content = _with_checkpoint(content, self._title(checkpoint, run))
-        answer = _checked(self._queue.generate(_PATHS[job.task], content, run, is_named=is_generation))
+        path, label = _PATHS[job.task], job.label
+        name = run.id if job.task in _GENERATIONS else None
+        body = self._body(job, run, name)
+        del job  # its inputs are large, and the body has them
+        answer = _checked(self._queue.generate(path, body, run, name))
         pictures = tuple(_decoded(item) for item in _pictures(answer))
         if not pictures:
             raise NoPicturesError("the web UI made no picture")
-        return Output(pictures, _response(_parameters(answer, job.label)))
+        return Output(pictures, _response(_parameters(answer, label)))
 
     def failed_response(self, job: Job, error: JobError, reason: JsonValue) -> dict[str, JsonValue]:
         """The record of a job that failed."""
         return _response({"id_task": job.label, "status": 0, "error_msg": error.message, "reason": reason})
+
+    def _body(self, job: Job, run: Run, name: str | None) -> bytes:
+        """The body of a job's request, as JSON."""
+        content = job.content
+        checkpoint = job.checkpoint or self._checkpoint
+        if self._dynamic_checkpoint and checkpoint and name:
+            content = _with_checkpoint(content, self._title(checkpoint, run))
+        return to_json({**content, "force_task_id": name} if name else content)
 
     def _title(self, name: str, run: Run) -> str:
         """The web UI's own name of a checkpoint. One that it does not know is looked for on its disk."""

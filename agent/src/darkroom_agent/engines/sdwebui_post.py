@@ -1,17 +1,19 @@
 """A request that the web UI answers when it is through with it: sent in a thread, its answer bounded."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import httpx
-from pydantic import JsonValue
 
 from darkroom_agent.engines.base import Run, transport_errors
 from darkroom_agent.errors import EngineLostError, EngineUnavailableError, InvalidTaskError
 
 #: The most that an answer may have: pictures in base64.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
+#: What is sent at once of a body, so that sending it takes no more memory than it does itself.
+_PIECE_BYTES = 1024 * 1024
 #: A job's answer may take as long as the job and those before it: the run's own deadline ends the wait.
 _NO_DEADLINE = httpx.Timeout(60, connect=5, read=None)
 
@@ -27,7 +29,8 @@ class Answer:
 class Post:
     """A request on its way, in a thread that does not keep the process from ending, should there be no answer."""
 
-    def __init__(self, http: httpx.Client, path: str, body: JsonValue, run: Run, name: str | None = None) -> None:
+    def __init__(self, http: httpx.Client, path: str, body: bytes, run: Run, name: str | None = None) -> None:
+        """``body`` is JSON."""
         self.run = run
         #: By which the web UI knows it; None when it takes none, and is not to be interrupted.
         self.name = name
@@ -36,7 +39,7 @@ class Post:
         self._answer: Future[Answer] = Future()
         threading.Thread(target=self._send, args=(http, path, body), name="web-ui-request", daemon=True).start()
 
-    def _send(self, http: httpx.Client, path: str, body: JsonValue) -> None:
+    def _send(self, http: httpx.Client, path: str, body: bytes) -> None:
         try:
             with transport_errors():
                 answer = _read(http, path, body)
@@ -56,19 +59,33 @@ class Post:
         return self._answer.done()
 
     @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer."""
+        return self.is_over and self._answer.exception() is None
+
+    @property
     def is_success(self) -> bool:
         """Whether there is an answer, and it is a good one."""
-        return self.is_over and self._answer.exception() is None and self._answer.result().status == 200
+        return self.is_answered and self._answer.result().status == 200
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it should be over, once it was told to stop. One without a name cannot be told, and has its time."""
+        return self.run.begun_at is not None and (self.name is not None or self.run.is_overdue)
 
     def answer(self) -> Answer:
         """The answer; raises what went wrong on the way."""
         return self._answer.result()
 
 
-def _read(http: httpx.Client, path: str, body: JsonValue) -> Answer:
-    # Base64 is not worth the time that its compression takes.
-    headers = {"Accept-Encoding": "identity"}
-    with http.stream("POST", path, json=body, headers=headers, timeout=_NO_DEADLINE) as response:
+def _read(http: httpx.Client, path: str, body: bytes) -> Answer:
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        # Base64 is not worth the time that its compression takes.
+        "Accept-Encoding": "identity",
+    }
+    with http.stream("POST", path, content=_pieces(body), headers=headers, timeout=_NO_DEADLINE) as response:
         data = bytearray()
         for chunk in response.iter_bytes():
             data += chunk
@@ -76,3 +93,7 @@ def _read(http: httpx.Client, path: str, body: JsonValue) -> Answer:
                 most = f"{MAX_ANSWER_BYTES // 1024**2} MiB"
                 raise InvalidTaskError(f"the web UI's answer is larger than {most}: ask for fewer or smaller pictures")
         return Answer(response.status_code, data)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    return (body[start : start + _PIECE_BYTES] for start in range(0, len(body), _PIECE_BYTES))

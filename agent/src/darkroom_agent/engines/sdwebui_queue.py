@@ -9,15 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging import getLogger
-from typing import NoReturn
 from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from darkroom_agent.engines.base import Line, Run, runtime_client
+from darkroom_agent.engines.base import HANGS, Line, Presence, Run, presence, runtime_client
 from darkroom_agent.engines.sdwebui_post import Answer, Post
-from darkroom_agent.errors import AgentError, CancelledError, EngineUnavailableError
+from darkroom_agent.errors import AgentError, CancelledError, EngineUnavailableError, TimedOutError
 
 log = getLogger(__name__)
 
@@ -26,7 +25,7 @@ _FIRST_LOOK_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 #: How often a run that is to be stopped is looked at while its turn has not come.
 _STOP_LOOK_SECONDS = 0.1
-#: How long a run may go on that is to be stopped. After that the web UI hangs.
+#: How long a run may go on that is to be stopped. After that the web UI hangs, if it could be told to stop it.
 _STOP_SECONDS = 15.0
 #: How long a question may take; a web UI that loads a model may be slow to answer.
 _QUESTION_SECONDS = 5.0
@@ -61,9 +60,9 @@ class WebUIQueue:
         self._http = runtime_client(url, read_seconds=60)
         # The connections of questions are kept: there are many.
         self._questions = httpx.Client(base_url=url, timeout=_QUESTION_SECONDS, trust_env=False)
-        self._line = Line()
+        self._line = Line(lambda: self._is_blocked)
         self._posts: list[Post] = []
-        #: Those that were given up without an answer.
+        #: Those that were given up without an answer. They may still run, or wait to.
         self._left: list[Post] = []
         #: None while it is not known.
         self._tells_apart: bool | None = None
@@ -77,25 +76,26 @@ class WebUIQueue:
 
     @property
     def is_hung(self) -> bool:
-        """Whether it has a request that could not be stopped."""
+        """Whether it has a request that could not be stopped, though it should be over."""
+        return any(post.is_due and not post.is_over for post in self._left)
+
+    @property
+    def _is_blocked(self) -> bool:
+        """Whether it has a request that was given up."""
         return any(not post.is_over for post in self._left)
 
-    def is_ready(self) -> bool:
-        """Whether the web UI answers; what could not be stopped is then tried once more."""
-        try:
-            is_ready = self._questions.get("sdapi/v1/options", timeout=10).status_code == 200
-        except httpx.ConnectError:
+    def presence(self) -> Presence:
+        """How the web UI answers; what could not be stopped is tried once more."""
+        found = presence(self._http, "sdapi/v1/options")
+        if found is Presence.AWAY:
             self._tells_apart = None
             self._left.clear()
-            return False
-        except httpx.TransportError:
-            return False
-        if is_ready:
+        elif found is Presence.READY:
             self._learn()
             for post in list(self._left):
                 if post.is_over or _is_through(self._interrupt(post)):
                     self._left.remove(post)
-        return is_ready
+        return found
 
     def get(self, path: str) -> httpx.Response:
         """Ask for something that does not wait in the queue."""
@@ -105,28 +105,37 @@ class WebUIQueue:
             raise EngineUnavailableError("the runtime does not answer") from error
 
     def control(self, path: str, run: Run) -> Answer:
-        """Post a request that waits in the queue, but runs no job; raises as ``generate`` does."""
-        post = Post(self._http, path, {}, run)
-        while not post.is_over:
-            run.check()
-            if self.is_hung:
-                _raise_hung()
-            run.wait(_LOOK_SECONDS)
-        return post.answer()
+        """Post a request that waits in the queue, but runs no job: ``run`` does not begin. It may take a job's time.
 
-    def generate(self, path: str, body: dict[str, JsonValue], run: Run, *, is_named: bool) -> Answer:
-        """Post a request that runs a job, and wait for its answer; a request that is not named is not interrupted.
+        Raises as ``generate`` does, and ``EngineUnavailableError`` when it takes too long.
+        """
+        turn = Run(run.clock, run.timeout_seconds)
+        with self._line.standing(turn):
+            post = Post(self._http, path, b"{}", turn)
+            while not post.is_over:
+                run.check()
+                try:
+                    turn.check()
+                except TimedOutError as error:
+                    self._left.append(post)
+                    raise EngineUnavailableError(f"the web UI did not answer {path} in time") from error
+                self._look(post)
+                turn.wait(_LOOK_SECONDS)
+            return post.answer()
+
+    def generate(self, path: str, body: bytes, run: Run, name: str | None) -> Answer:
+        """Post a request that runs a job, and wait for its answer.
+
+        ``body`` is JSON, and has the ``name`` as its force_task_id. A request without a name is not interrupted.
 
         Raises the errors of the connection, or the one that the run was aborted with. A good answer that comes before
         the request is stopped counts all the same, unless the job was cancelled.
         """
         self._learn()
-        name = run.id
         with self._line.standing(run):
             while True:
                 run.check()
-                named = {**body, "force_task_id": name} if is_named else body
-                with self._posted(Post(self._http, path, named, run, name if is_named else None)) as post:
+                with self._posted(Post(self._http, path, body, run, name)) as post:
                     aborted = self._followed(post)
                     with self._interrupting:
                         is_cut = post.is_cut
@@ -135,7 +144,9 @@ class WebUIQueue:
                 if not is_cut:
                     return post.answer()
                 log.warning("an interrupt that was meant for another job hit this one: it is run again")
-                name = str(uuid4())
+                if name is not None:
+                    other = str(uuid4())
+                    body, name = body.replace(name.encode(), other.encode()), other
 
     @contextmanager
     def _posted(self, post: Post) -> Iterator[Post]:
@@ -162,14 +173,17 @@ class WebUIQueue:
             if post.is_over:
                 return
             run.wait(seconds)
-            if run.begun_at is None or post.is_over:
-                continue
+            if not post.is_over:
+                self._look(post)
             seconds = _LOOK_SECONDS
-            place = self._place(post)
-            if place is not None and place.active:
-                self._show_progress(place, run)
-            elif self.is_hung:
-                _raise_hung()
+
+    def _look(self, post: Post) -> None:
+        """See how far a request is; raises ``EngineUnavailableError`` when its turn will not come."""
+        place = self._place(post)
+        if place is not None and place.active:
+            self._show_progress(place, post.run)
+        elif self.is_hung:
+            raise EngineUnavailableError(HANGS)
 
     def _stop(self, post: Post) -> None:
         """Interrupt a request as soon as its turn has come, and wait until the web UI is through with it."""
@@ -180,14 +194,16 @@ class WebUIQueue:
             place = self._interrupt(post)
             if _is_waiting(place):
                 until = None
-                if self.is_hung:
+                if self._is_blocked:
                     break
             else:
                 until = until or clock.now() + _STOP_SECONDS
                 if clock.now() >= until:
                     break
             post.run.wait(_STOP_LOOK_SECONDS if _is_waiting(place) else _LOOK_SECONDS)
-        if not post.is_over and not _is_through(place):
+        if post.is_answered:
+            self._line.through(post.run)
+        elif not post.is_over and not _is_through(place):
             log.warning("a request could not be stopped", extra={"task_id": post.name})
             self._left.append(post)
 
@@ -233,11 +249,18 @@ class WebUIQueue:
             run.advance(state.progress)
 
     def _place(self, post: Post) -> _Place | None:
-        """Where a request is; None when the web UI does not say."""
+        """Where a request is; None when the web UI does not say. One that runs is begun."""
+        run = post.run
         if post.name is not None and self.tells_apart:
-            return self._ask(post.name)
-        has_begun = post.run.begun_at is not None
-        return _Place(active=has_begun, queued=not has_begun)
+            place = self._ask(post.name)
+            if place is not None and place.active:
+                run.begin()
+            elif place is not None and place.queued:
+                self._line.seen(run)
+            return place
+        if run.begun_at is None and self._line.is_first(run) and self._state() is not None:
+            self._line.seen(run)
+        return _Place(active=run.begun_at is not None, queued=run.begun_at is None)
 
     def _learn(self) -> None:
         if self._tells_apart is None:
@@ -267,7 +290,3 @@ def _is_waiting(place: _Place | None) -> bool:
 
 def _is_through(place: _Place | None) -> bool:
     return place is not None and not place.queued and not place.active
-
-
-def _raise_hung() -> NoReturn:
-    raise EngineUnavailableError("the runtime hangs in another job")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 
-from darkroom_agent.engines.base import Run, RuntimeEngine
+from darkroom_agent.engines.base import Presence, Run, RuntimeEngine
 from darkroom_agent.errors import (
     AgentError,
     EngineFailedError,
@@ -24,6 +24,7 @@ from darkroom_contract.types import DEFAULT_TENANT, Engine, Task, utcnow
 log = getLogger(__name__)
 
 _MOST_FAILURES = 3
+_WARM_UP = "warm-up"
 #: After this time the engine is tried again: where no probe restarts it, somebody may have mended it.
 _DISTRUST_SECONDS = 600
 #: A good answer holds so long.
@@ -50,7 +51,8 @@ class EngineWatch:
     @property
     def is_trusted(self) -> bool:
         """Whether it does not fail job after job. One job alone that fails again and again may itself be at fault."""
-        fails_all = len(self._failed_jobs) >= _MOST_FAILURES and len(set(self._failed_jobs)) > 1
+        failed = set(self._failed_jobs)
+        fails_all = len(self._failed_jobs) >= _MOST_FAILURES and (len(failed) > 1 or _WARM_UP in failed)
         return not fails_all and not self._engine.is_hung
 
     def look(self, *, is_busy: bool) -> bool:
@@ -60,16 +62,16 @@ class EngineWatch:
         """
         if self.is_ready and self._good_until and (is_busy or self._clock.now() < self._good_until):
             return True
-        answers = self._engine.is_ready()
+        presence = self._engine.presence()
         is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
-        if not answers or is_over:
+        if presence is Presence.AWAY or is_over:
             self._failed_jobs.clear()
             self._is_warm = self._warmup is None
         was_ready = self.is_ready
-        self.is_ready = answers and self.is_trusted and (self._is_warm or self._warm_up())
+        self.is_ready = presence is Presence.READY and self.is_trusted and (self._is_warm or self._warm_up())
         self._good_until = self._clock.now() + _GOOD_SECONDS
         if not self.is_ready:
-            log.info("waiting for the runtime", extra={"answers": answers, "trusted": self.is_trusted})
+            log.info("waiting for the runtime", extra={"presence": presence.name, "trusted": self.is_trusted})
         elif not was_ready:
             log.info("runtime ready")
         return self.is_ready
@@ -103,12 +105,15 @@ class EngineWatch:
         run = self._warmup_run = Run(self._clock, self._timeout)
         began = self._clock.now()
         try:
-            with self.generating("warm-up"):
+            with self.generating(_WARM_UP):
                 self._engine.generate(self._warmup, run)
         except PermanentError as error:
             log.error("the warm-up job is wrong", extra={"reason": error.message})  # noqa: TRY400 - no fault of the code
         except AgentError as error:
             log.warning("warm-up failed", extra={"reason": str(error)})
+            return False
+        except Exception:
+            log.exception("warm-up failed")
             return False
         finally:
             self._warmup_run = None
@@ -122,9 +127,9 @@ def _warmup_job(settings: Settings) -> Job | None:
         return None
     return Job(
         api=Api.DIRECT,
-        job_id="warm-up",
+        job_id=_WARM_UP,
         tenant=DEFAULT_TENANT,
-        label="warm-up",
+        label=_WARM_UP,
         runtime=settings.runtime_name,
         task=Task.PIPELINE if settings.engine is Engine.COMFYUI else Task.TEXT_TO_IMAGE,
         content=settings.warmup,
