@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test bench lint lock lock-check schemas clean
+.PHONY: setup demo local test test-slow bench lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -32,8 +32,14 @@ demo: setup
 local: setup
 	$(BIN)/darkroom local
 
+# Most tests wait for processes and servers: three at a time are good company on two cores.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: setup
+	$(PYTEST) -m slow
 
 # BENCH is what the command takes: make bench BENCH=--quick
 bench: setup .venv-bench/.ready

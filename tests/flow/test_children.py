@@ -3,14 +3,17 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from darkroom.client import Client
 from darkroom.cluster_files import load_cluster
+from darkroom.local import stack as local_stack
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.stack import Options, Stack
-from darkroom_contract.v1 import JobStatus, SubmitRequest
+from darkroom_contract.v1 import JobStatus, JobView, SubmitRequest
 from tests.flow.conftest import ROOT
 from tests.flow.test_guidance_clients import text_to_image
 
@@ -22,20 +25,41 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+def submit(client: Client, **settings: Any) -> JobView:
+    return client.submit(SubmitRequest(id=uuid.uuid4().hex, runtime="webui", content={**text_to_image(), **settings}))
+
+
+def end(client: Client, stack: Stack, job: JobView) -> JobStatus:
+    """How a job ends, while the stack is seen to."""
+    *_, last = client.follow(job, stack.check)
+    return last.status
+
+
 def test_an_agent_and_a_runtime_that_end_are_started_again_but_not_for_ever(stack: Stack) -> None:
     stack.check()
+    health_url = stack.health_url("webui")
     stack.agents["webui"].kill()
     stack.runtimes["webui"].kill()
     with Client(stack.url, stack.api_key) as client:
-        job = client.submit(SubmitRequest(id=uuid.uuid4().hex, runtime="webui", content=text_to_image()))
-        *_, last = client.follow(job, stack.check)
-    assert last.status is JobStatus.COMPLETED
+        assert end(client, stack, submit(client)) is JobStatus.COMPLETED
+    assert httpx.get(f"{health_url}/healthz").status_code == 200
     for _ in range(2):
         stack.agents["webui"].kill()
         stack.check()
     stack.agents["webui"].kill()
     with pytest.raises(ProcessFailed, match="agent-webui ended again and again"):
         stack.check()
+
+
+def test_a_runtime_that_its_agent_trusts_no_more_is_restarted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_stack, "_LIVENESS_SECONDS", 0)
+    first = stack.runtimes["webui"]
+    with Client(stack.url, stack.api_key) as client:
+        too_large = [submit(client, width=4096, height=4096) for _ in range(3)]
+        good = submit(client)
+        assert {end(client, stack, job) for job in too_large} == {JobStatus.FAILED}
+        assert end(client, stack, good) is JobStatus.COMPLETED
+    assert stack.runtimes["webui"] is not first
 
 
 def test_a_stack_without_its_emulator_has_failed(stack: Stack) -> None:

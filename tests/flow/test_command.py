@@ -1,6 +1,7 @@
 """The ``darkroom`` command, run as a user runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 import darkroom_demo
 from darkroom.local.stack import Stack
-from tests.flow.conftest import ROOT
+from tests.flow.conftest import INPUTS_RUNTIME, ROOT
 from tests.workflows import EXAMPLE
 
 LOCAL_CLUSTER = ROOT / "clusters" / "local"
@@ -85,6 +86,36 @@ def test_words_that_mean_something_to_the_terminal_are_words(tmp_path: Path, sta
     assert (run.returncode, "Traceback" in run.stdout + run.stderr) == (1, False)
 
 
+@contextmanager
+def waiting_prompt(folder: Path, stack: Stack) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``darkroom prompt`` to a runtime that has no agent, and the job's id."""
+    environment = {**os.environ, "DARKROOM_URL": stack.url, "DARKROOM_API_KEY": stack.api_keys["studio"]}
+    command = [str(DARKROOM), "prompt", INPUTS_RUNTIME, "a"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().removeprefix("job ").strip()
+        finally:
+            process.kill()
+
+
+def test_who_stops_watching_is_told_that_the_job_goes_on_and_how_to_cancel_it(tmp_path: Path, stack: Stack) -> None:
+    with waiting_prompt(tmp_path, stack) as (process, job_id):
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "the job goes on" in said
+    assert f"darkroom cancel {job_id}\n" in said
+    assert darkroom(tmp_path, "cancel", job_id, stack=stack).stdout == f"job {job_id} cancelled\n"
+
+
+def test_a_prompt_that_is_cancelled_says_so_once(tmp_path: Path, stack: Stack) -> None:
+    with waiting_prompt(tmp_path, stack) as (process, job_id):
+        assert darkroom(tmp_path, "cancel", job_id, stack=stack).returncode == 0
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "cancelled\n")
+
+
 def test_a_folder_that_cannot_be_written_is_said_before_the_job_is_sent(tmp_path: Path, stack: Stack) -> None:
     (tmp_path / "pictures").write_text("a file")
     run = darkroom(tmp_path, "prompt", "webui", "a", stack=stack)
@@ -125,10 +156,16 @@ def local(folder: Path, cluster: Path, *options: str) -> Iterator[tuple[subproce
 def test_local_serves_until_it_is_interrupted_and_leaves_nothing_behind(tmp_path: Path, real_comfyui: str) -> None:
     with local(tmp_path, LOCAL_CLUSTER, "--runtime-url", real_comfyui) as (process, said):
         assert real_comfyui in said
+        [(url, api_key)] = re.findall(r"export DARKROOM_URL=(\S+) DARKROOM_API_KEY=(\S+)$", said, re.MULTILINE)
+        assert httpx.get(f"{url}/v1/jobs/unknown", headers={"x-api-key": api_key}).status_code == 404
+        letters = darkroom(tmp_path, "runtime", "redrive", "webui", "--cluster", str(LOCAL_CLUSTER))
+        assert (letters.returncode, "there are no dead letters" in letters.stdout) == (0, True)
         run = darkroom(tmp_path, "prompt", "comfyui", "a harbour", "--workflow", str(EXAMPLE))
         assert run.returncode == 0, run.stdout + run.stderr
         assert len(pictures(tmp_path)) == 1
-        assert len(httpx.get(f"{real_comfyui}/history").json()) == 1
+        assert not (tmp_path / ".demo" / "logs" / "local" / "runtime-comfyui.log").exists()  # the real one drew it
+        [agent] = re.findall(r"comfyui .* (http://127.0.0.1:\d+) *│$", said, re.MULTILINE)
+        assert "darkroom_engine_ready" in httpx.get(f"{agent}/metrics").text
         assert (tmp_path / ".demo" / "endpoint.json").stat().st_mode & 0o077 == 0
         second = darkroom(tmp_path, "local", "--cluster", str(LOCAL_CLUSTER))
         assert (second.returncode, "runs in this folder already" in second.stdout) == (1, True)

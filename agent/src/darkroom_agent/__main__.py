@@ -1,9 +1,12 @@
 """``python -m darkroom_agent``: one queue agent, until SIGTERM or SIGINT. Exit status 2 when a setting is wrong."""
 
+import errno
 import logging
 import signal
 import sys
 import threading
+
+from botocore.exceptions import NoRegionError
 
 from darkroom_agent.agent import Agent
 from darkroom_agent.logs import configure
@@ -23,9 +26,19 @@ def main() -> int:
     configure(settings.log_level, settings.runtime_name)
     # Blocked here, and so in every thread that comes: a thread of its own waits for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    agent = Agent(settings)
-    threading.Thread(target=_stop_on_signal, args=(agent,), name="signals", daemon=True).start()
-    agent.run()
+    log = logging.getLogger(__package__)
+    try:
+        agent = Agent(settings)
+        threading.Thread(target=_stop_on_signal, args=(agent,), name="signals", daemon=True).start()
+        agent.run()
+    except NoRegionError:
+        log.error("AWS_REGION is not set")  # noqa: TRY400 - whoever reads the log knows what to do
+        return 2
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        log.error("HEALTH_PORT is taken", extra={"port": settings.health_port})  # noqa: TRY400
+        return 2
     return 0
 
 

@@ -28,6 +28,8 @@ log = getLogger(__name__)
 
 #: The longest that the loop may be silent: a receive with its repeats.
 _SILENCE_SECONDS = 120
+#: The settings that whoever reads the log wants to know.
+_TOLD = ("engine", "runtime_url", "queue_url", "output_bucket", "jobs_bucket", "result_topic_arn", "max_starts")
 #: How long the last traces may take to be exported.
 _TRACES_SECONDS = 5.0
 
@@ -89,6 +91,7 @@ class Agent:
             "/readyz": self._is_ready,
         }
         pages = {"/metrics": self._metrics.exposition}
+        log.info("agent starts", extra={name: getattr(self._settings, name) for name in _TOLD})
         with closing(self._delivery), serving_health(self._settings.health_port, checks, pages) as port:
             self.health_port.set_result(port)
             self._worker.run()
@@ -100,7 +103,7 @@ class Agent:
         self._lifecycle.stop()
 
     def _is_ready(self) -> bool:
-        return self._watch.is_ready and not self._lifecycle.is_stopping
+        return self._watch.is_ready and self._worker.is_receiving and not self._lifecycle.is_stopping
 
     def _is_alive(self) -> bool:
         # A warm-up may take as long as a job.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from darkroom_agent.aws import Patience
 from darkroom_agent.engines.base import Run
@@ -11,6 +11,7 @@ from darkroom_agent.records import Claim
 from darkroom_agent.tracing import JobTrace
 from darkroom_agent.transport import QueueMessage
 from darkroom_contract.job import Api, Job
+from darkroom_contract.types import utcnow
 
 
 @dataclass(eq=False)
@@ -31,12 +32,22 @@ class Attempt:
     #: What each stage took, in seconds.
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def take_request(self) -> Job:
+        """What the engine is sent. It is not kept: its pictures may be large, and the run long."""
+        request, self.request = self.request or self.job, None
+        return request
+
     @property
     def submitted_at(self) -> datetime:
         """When the client sent it: to the API, or else to the queue."""
         return (
             self.job.submitted_at if self.job.api is not Api.DIRECT else self.message.sent_at or self.job.submitted_at
         )
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When the engine began it, if it did."""
+        return utcnow() - timedelta(seconds=self.run.seconds) if self.run.begun_at is not None else None
 
     @property
     def is_anothers(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ class Clients:
             max_pool_connections=32,
             parameter_validation=False,  # the types are checked before; AWS checks the values
         )
-        session = boto3.Session()
+        # The SDK itself reads AWS_DEFAULT_REGION only.
+        session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
         return cls(
             sqs=session.client("sqs", config=config),
             sns=session.client("sns", config=config),
@@ -117,7 +119,7 @@ class Patience:
             except AWS_ERRORS as error:
                 if status_of(error) == 412:
                     raise
-                log.warning("AWS call failed", extra={"reason": str(error)})
+                log.warning("AWS call failed", extra={"reason": str(error), "may_pass": not _is_refusal(error)})
                 if _is_refusal(error) or clock.now() >= give_up or not self._may_wait:
                     raise AwsUnavailableError("AWS did not take the job's result") from error
             clock.sleep(min(pause, max(0.0, self.lifecycle.seconds_left)))

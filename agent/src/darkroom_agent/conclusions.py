@@ -3,11 +3,11 @@
 The table in policy.py says which. It talks to S3 and SNS through the records and the delivery alone.
 """
 
+import logging
 import secrets
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
-from logging import getLogger
 
 from pydantic import JsonValue
 
@@ -30,7 +30,7 @@ from darkroom_contract.records import ResultRecord
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus
 
-log = getLogger(__name__)
+log = logging.getLogger(__name__)
 
 PREFIX_FIELD = "metadata.prefix"
 #: A picture that is converted takes a few times its bitmap's memory.
@@ -96,7 +96,7 @@ class Conclusions:
             kept = patience(lambda: self.records.refuse(job, result))
             if kept is not None:
                 self.delivery.notify(job, kept, patience, trace.inject())
-        self.count(trace, "dead_lettered", error)
+        trace.end("dead_lettered", error)
         return DeadLetter(error)
 
     def leave(self, attempt: Attempt) -> Ending:
@@ -112,7 +112,6 @@ class Conclusions:
         """What becomes of a message over which anything was raised: it comes again, unless SQS would take it away."""
         if message.receive_count < self.settings.max_receive_count:
             return backoff(message.receive_count)
-        self.metrics.ended("dead_lettered")
         error = "nothing could be recorded or told of the job, however often it was received"
         return DeadLetter(JobError(code=JobErrorCode.AWS_UNAVAILABLE, message=error, retryable=True))
 
@@ -156,8 +155,8 @@ class Conclusions:
     def _result(
         self, attempt: Attempt, status: JobStatus, saved: Saved | None = None, error: JobError | None = None
     ) -> ResultRecord:
-        now, submitted_at = utcnow(), attempt.submitted_at
-        waited = {"wait": _seconds(attempt.claim.started_at - submitted_at)}
+        now, submitted_at, begun_at = utcnow(), attempt.submitted_at, attempt.begun_at
+        wait = _seconds((begun_at or attempt.claim.started_at) - submitted_at)
         return ResultRecord.model_validate(
             {
                 "status": status,
@@ -166,9 +165,9 @@ class Conclusions:
                 "output": saved.output if saved else None,
                 "error": error,
                 "starts": attempt.claim.starts - (attempt.run.begun_at is None),
-                "started_at": attempt.claim.started_at,
+                "started_at": begun_at,
                 "finished_at": now,
-                "seconds": {**waited, **attempt.seconds, "total": _seconds(now - submitted_at)},
+                "seconds": {"wait": wait, **attempt.seconds, "total": _seconds(now - submitted_at)},
                 "nonce": secrets.token_hex(8),
             }
         )
@@ -181,7 +180,8 @@ class Conclusions:
             log.info("another run had finished first")
         for stage, seconds in result.seconds.items():
             self.metrics.stage(stage, seconds)
-        log.info(f"job {kept.status}", extra={"seconds": kept.seconds, **_traits(kept.error)})
+        level = logging.WARNING if kept.status is JobStatus.FAILED else logging.INFO
+        log.log(level, f"job {kept.status}", extra={"seconds": kept.seconds, **_traits(kept.error)})
         ending = self._tell(attempt.job, kept, attempt.patience, attempt.trace)
         self.count(attempt.trace, kept.status, kept.error)
         return ending

@@ -19,6 +19,7 @@ AgentError
         ├── EngineLostError         the engine went away with the job
         ├── TimedOutError
         ├── AwsUnavailableError     AWS did not take the result for minutes
+        ├── RecordsUnavailableError the job's records cannot be read: the start does not count
         └── UnexpectedError         a fault of the agent's own
 """
 
@@ -169,6 +170,13 @@ class AwsUnavailableError(TransientError):
     """AWS did not take the job's result for minutes."""
 
     code = JobErrorCode.AWS_UNAVAILABLE
+
+
+class RecordsUnavailableError(TransientError):
+    """What is kept of the job cannot be read now."""
+
+    code = JobErrorCode.AWS_UNAVAILABLE
+    counts = False
 
 
 class UnexpectedError(TransientError):

@@ -86,10 +86,10 @@ class Flow:
             return [one.attempt for one in self._held.values() if one.attempt]
 
     @property
-    def running(self) -> list[Attempt]:
-        """The attempts whose jobs the engine has."""
+    def ahead(self) -> list[Attempt]:
+        """The attempts whose jobs the engine has not ended."""
         with self._changed:
-            return list(self._in_engine)
+            return [one.attempt for one in self._held.values() if one.attempt and not one.is_delivered]
 
     @property
     def prefetched(self) -> int:

@@ -27,7 +27,7 @@ from logging import getLogger
 from typing import TypeAlias, TypeVar
 
 from darkroom_agent.attempt import Attempt
-from darkroom_agent.aws import Patience
+from darkroom_agent.aws import AWS_ERRORS, Patience
 from darkroom_agent.conclusions import PREFIX_FIELD, Conclusions
 from darkroom_agent.endings import Ending, Release
 from darkroom_agent.engines.base import Output, Run, RuntimeEngine
@@ -41,6 +41,7 @@ from darkroom_agent.errors import (
     ExhaustedError,
     HandedBackError,
     InvalidTaskError,
+    RecordsUnavailableError,
     TimedOutError,
     UnexpectedError,
 )
@@ -83,7 +84,8 @@ class Policy:
         try:
             job = self.records.job(receive(message.body, message.id))
         except NotAMessage as error:
-            log.warning("poison", extra={"reason": str(error)})
+            names = {"job_id": error.reference.job_id, "tenant": error.reference.tenant} if error.reference else {}
+            log.warning("poison", extra={"reason": str(error), **names})
             return partial(self.conclusions.refuse, error, patience, trace)
         match self.records.claim(job, message):
             case ResultRecord() as result:
@@ -109,8 +111,11 @@ class Policy:
         return outcome
 
     def _prepare(self, attempt: Attempt) -> None:
-        if attempt.claim.is_cancelled():
-            raise CancelledError
+        try:
+            if attempt.claim.is_cancelled():
+                raise CancelledError
+        except AWS_ERRORS as error:
+            raise RecordsUnavailableError("the job's records cannot be read now") from error
         self._check_tries(attempt)
         job = self._checked(attempt.job)
         request = self.inputs.attach(job, self.engine.attach, attempt.run.seconds_to_prepare)
@@ -143,15 +148,13 @@ class Policy:
         return outcome
 
     def _generate(self, attempt: Attempt) -> Output:
-        request, attempt.request = attempt.request or attempt.job, None
         attempt.run.check()
         if self.lifecycle.is_stopping:
             raise HandedBackError
         if not self.watch.is_trusted:
             raise EngineUnavailableError("the engine fails job after job")
-        log.info("job starts", extra={"task": attempt.job.task, "starts": attempt.claim.starts})
         with self.watch.generating(attempt.job.job_id):
-            return self.engine.generate(request, attempt.run)
+            return self.engine.generate(attempt.take_request(), attempt.run)
 
 
 def _outcome(call: Callable[[], _Value]) -> _Value | AgentError:

@@ -6,11 +6,11 @@ file into memory would fetch it page by page, many times slower. Where the kerne
 
 In a pod this is a native sidecar before the engine, with ``--forever --ready-file FILE`` and, as its startup probe, the
 same command with ``--check FILE``: the kubelet then starts the engine once the files are read. Without the probe the
-engine starts while they are being read. The exit status is 0 when everything was read, 1 when something could not be, 2
-when a path is not there or the command line is wrong, and 128 and the signal's number when a signal ended the reading.
+engine starts while they are being read.
 """
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -28,6 +28,11 @@ log = logging.getLogger("darkroom_agent.readahead")
 _BLOCK_BYTES = 8 * 1024 * 1024
 _PROGRESS_SECONDS = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_EXIT_STATUS = (
+    "The exit status is 0 when everything was read, 1 when something could not be or a folder has no file in it (a "
+    "volume that is not mounted), 2 when a path is not there or the command line is wrong, and 128 and the signal's "
+    "number when a signal ended the reading."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +66,7 @@ def read_ahead(paths: Sequence[Path], parallel: int) -> bool:
     """Read files and everything in folders, ``parallel`` files at a time; whether all of it could be read.
 
     A file that is reached in several ways, by symbolic links say, is read once. One that cannot be read is logged, and
-    the others are read nevertheless.
+    the others are read nevertheless. A folder without a file in it counts as one: a volume may not be mounted there.
     """
     clock = Clock()
     began = clock.now()
@@ -79,9 +84,14 @@ def _files(path: Path, failed: list[OSError]) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
+    is_empty, failed_before = True, len(failed)
     for folder, folders, names in os.walk(path, onerror=failed.append):
         folders.sort()
-        yield from (Path(folder, name) for name in sorted(names))
+        for name in sorted(names):
+            is_empty = False
+            yield Path(folder, name)
+    if is_empty and len(failed) == failed_before:
+        failed.append(FileNotFoundError(errno.ENOENT, "there is no file in it", str(path)))
 
 
 def _read(file: Path, clock: Clock, failed: list[OSError]) -> int:
@@ -119,7 +129,9 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m darkroom_agent.readahead", description="Read model files ahead.")
+    parser = argparse.ArgumentParser(
+        prog="python -m darkroom_agent.readahead", description="Read model files ahead.", epilog=_EXIT_STATUS
+    )
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="a file, or a folder with all that is in it"
     )

@@ -37,11 +37,11 @@ class Claim(Protocol):
 
     @property
     def starts(self) -> int:
-        """How many times the job was begun, this time included."""
+        """How many times the engine began the job, this time included."""
 
     @property
     def started_at(self) -> datetime:
-        """When this agent began it."""
+        """When this agent took hold of it."""
 
     @property
     def last_error(self) -> JobError | None:
@@ -58,7 +58,7 @@ class Claim(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the client wants the job no more."""
 
-    def renew(self, progress: float) -> None:
+    def renew(self, progress: float, *, has_begun: bool) -> None:
         """Say that the job still is in hand; nothing once it was given back or finished."""
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
@@ -119,7 +119,7 @@ class _UnrecordedClaim:
     def is_cancelled(self) -> bool:
         return False
 
-    def renew(self, progress: float) -> None:
+    def renew(self, progress: float, *, has_begun: bool) -> None:
         pass
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
@@ -161,7 +161,7 @@ class StoredRecords:
     def claim(self, job: Job, message: QueueMessage) -> Claim | ResultRecord | HeldElsewhere:  # noqa: ARG002
         """Take hold of a job: one call in the ordinary case, that of a job nobody has begun."""
         try:
-            return self._hold(job, self._state(starts=1, last_error=None), None)
+            return self._hold(job, self._state(starts=0, last_error=None), None)
         except StateConflict:
             pass
         if result := self._store.result(job.tenant, job.job_id):
@@ -178,7 +178,7 @@ class StoredRecords:
         if left > 0:
             return HeldElsewhere(min(left, self._lease.total_seconds()))  # the other host's clock may be ahead
         try:
-            return self._hold(job, self._state(starts=state.starts + 1, last_error=state.last_error), etag)
+            return self._hold(job, self._state(starts=state.starts, last_error=state.last_error), etag)
         except StateConflict:
             return HeldElsewhere(0)
 
@@ -216,6 +216,8 @@ class _StoredClaim:
         self._clock = clock
         #: By the agent's own clock: the host's may be set while the job runs.
         self._written_at = clock.now()
+        #: How many times the job was begun before.
+        self._starts = state.starts
         self._store = store
         self._job = job
         self._state = state
@@ -227,7 +229,7 @@ class _StoredClaim:
 
     @property
     def starts(self) -> int:
-        return self._state.starts
+        return self._starts + 1
 
     @property
     def started_at(self) -> datetime:
@@ -241,20 +243,22 @@ class _StoredClaim:
         # A job that did not come through the API has no client who could say so.
         return self._job.api is not Api.DIRECT and bool(self._store.cancel(self._job.tenant, self._job.job_id))
 
-    def renew(self, progress: float) -> None:
-        """Write the progress when it changed, now and then, and the lease when a third of it is over."""
+    def renew(self, progress: float, *, has_begun: bool) -> None:
+        """Write the start, the progress when it changed, now and then, and the lease when a third of it is over."""
         with self._changing:
-            age = self._clock.now() - self._written_at
+            age, starts = self._clock.now() - self._written_at, self._starts + has_begun
             is_news = progress != self._state.progress and age >= _PROGRESS_PAUSE_SECONDS
+            is_news = is_news or starts != self._state.starts
             if not is_news and age < self._lease.total_seconds() / 3:
                 return
             now = utcnow()
-            self._change({"lease_until": now + self._lease, "updated_at": now, "progress": progress})
+            lease_until = now + self._lease
+            self._change({"lease_until": lease_until, "updated_at": now, "starts": starts, "progress": progress})
 
     def give_back(self, error: JobError | None, *, counts: bool) -> None:
         with self._changing:
             now = utcnow()
-            starts = self._state.starts if counts else self._state.starts - 1
+            starts = self._starts + counts
             last_error = error or self._state.last_error
             self._change({"lease_until": now, "updated_at": now, "starts": starts, "last_error": last_error})
             self._is_over = True

@@ -86,7 +86,8 @@ class RuntimeQueue:
         self._keeping = keeping
         self._clock = clock
         self._metrics = metrics
-        self._url = settings.queue_url
+        #: Of the runtime's queue.
+        self.url = settings.queue_url
         self._dead_letter_url = settings.dead_letter_queue_url
         self._runtime = settings.runtime_name
         self._visibility = settings.visibility_timeout_seconds
@@ -99,7 +100,7 @@ class RuntimeQueue:
         """Up to ``most`` messages (SQS gives ten at once), if any come while the receive waits."""
         asked_at = self._clock.now()
         answer = self._receiving.receive_message(
-            QueueUrl=self._url,
+            QueueUrl=self.url,
             MaxNumberOfMessages=min(most, 10),
             WaitTimeSeconds=self._wait,
             VisibilityTimeout=self._visibility,
@@ -138,7 +139,7 @@ class RuntimeQueue:
         until = [min(asked_at + self._visibility, one.received_at + _LONGEST_VISIBILITY_SECONDS) for one in messages]
         try:
             answer = self._keeping.change_message_visibility_batch(
-                QueueUrl=self._url,
+                QueueUrl=self.url,
                 Entries=[
                     {"Id": str(n), "ReceiptHandle": one.receipt, "VisibilityTimeout": max(0, int(until[n] - asked_at))}
                     for n, one in enumerate(messages)
@@ -170,7 +171,7 @@ class RuntimeQueue:
             pass  # a heartbeat that is on its way would hide the message again
         try:
             self._sqs.change_message_visibility(
-                QueueUrl=self._url,
+                QueueUrl=self.url,
                 ReceiptHandle=message.receipt,
                 VisibilityTimeout=min(math.ceil(seconds), _LONGEST_VISIBILITY_SECONDS),
             )
@@ -181,7 +182,7 @@ class RuntimeQueue:
     def delete(self, message: QueueMessage) -> None:
         """Take a message off the queue for good."""
         message.is_ending = True
-        self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message.receipt)
+        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
 
     def dead_letter(self, message: QueueMessage, error: JobError) -> None:
         """Move a message to the dead-letter queue; the reason goes with it as message attributes."""

@@ -40,6 +40,7 @@ _WATCH_SECONDS = 0.25
 _RENEW_SECONDS = 1.0
 #: One job runs, and one waits in the engine.
 _LANES = 2
+_MOST_FAILED_RECEIVES = 3
 #: Of the shutdown's budget, at most: for interrupting a run, and for delivering what is finished.
 _RESERVE_SECONDS = 15.0
 
@@ -66,6 +67,12 @@ class Worker:
         self._metrics = metrics
         self._pause = _FIRST_PAUSE_SECONDS
         self._is_aws_well = True
+        self._failed_receives = 0
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether SQS lets messages be received."""
+        return self._failed_receives < _MOST_FAILED_RECEIVES
 
     def run(self) -> None:
         """Work until the agent is to stop, and has nothing in hand any more."""
@@ -107,9 +114,11 @@ class Worker:
         try:
             messages = self._queue.receive(most)
         except AWS_ERRORS as error:
-            log.warning("receive failed", extra={"reason": str(error)})
+            log.warning("receive failed", extra={"reason": str(error), "queue": self._queue.url})
+            self._failed_receives += 1
             self._rest()
             return
+        self._failed_receives = 0
         self._flow.received(messages, self._lifecycle.clock.now() - asked_at)
         for message in messages:
             self._preparing.submit(self._prepare, message)
@@ -154,8 +163,7 @@ class Worker:
 
     def _feed_engine(self) -> None:
         while attempt := self._flow.next():
-            if self._conclusions.is_announced(attempt):
-                attempt.run.on_begin = partial(self._delivering.submit, self._conclusions.announce, attempt)
+            attempt.run.on_begin = partial(self._begin, attempt)
             with _logging(attempt):
                 outcome = self._policy.generate(attempt)
             self._flow.generated(attempt, succeeded=isinstance(outcome, Output))
@@ -163,6 +171,12 @@ class Worker:
                 now = self._lifecycle.clock.now()
                 self._metrics.generated(attempt.message.received_at, attempt.run.begun_at, now)
             self._deliver(attempt, outcome)
+
+    def _begin(self, attempt: Attempt) -> None:
+        with _logging(attempt):
+            log.info("job starts", extra={"task": attempt.job.task, "starts": attempt.claim.starts})
+        if self._conclusions.is_announced(attempt):
+            self._delivering.submit(self._conclusions.announce, attempt)
 
     def _hand_back(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
@@ -206,6 +220,8 @@ class Worker:
                     self._queue.release(message, seconds)
                 case DeadLetter(error):
                     self._queue.dead_letter(message, error)
+                    self._metrics.ended("dead_lettered")
+                    log.warning("message dead-lettered", extra={"message_id": message.id, "error": error.code})
         except AWS_ERRORS as error:
             log.warning("message not acknowledged", extra={"reason": str(error), "ending": type(ending).__name__})
         finally:
@@ -217,11 +233,12 @@ class Worker:
         self._queue.keep(self._flow.messages)
 
     def _renew_claims(self) -> None:
-        running = self._flow.running
+        ahead, now = self._flow.ahead, self._lifecycle.clock.now()
         for attempt in self._flow.attempts:
             try:
-                attempt.claim.renew(attempt.run.progress)
-                if attempt in running and attempt.claim.is_cancelled():
+                attempt.claim.renew(attempt.run.progress, has_begun=attempt.run.begun_at is not None)
+                is_new = now - attempt.message.received_at < _RENEW_SECONDS
+                if attempt in ahead and not is_new and attempt.claim.is_cancelled():
                     attempt.run.abort(CancelledError())
             except Exception as error:  # noqa: BLE001 - one job's trouble is none of the others'
                 extra = {"job_id": attempt.job.job_id, "error": type(error).__name__}

@@ -11,7 +11,7 @@ from darkroom_api.errors import Refused
 from darkroom_contract import v1, v1alpha1, v1alpha2
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, FieldError, Job, new_job_id
-from darkroom_contract.types import Identifier, OutputFormat, PictureFormat, Task
+from darkroom_contract.types import NEEDLESS, Identifier, OutputFormat, PictureFormat, Task
 
 #: Objects and arrays in each other. Records and messages add some, and no JSON parser reads more than it likes.
 MAX_DEPTH = 100
@@ -25,7 +25,7 @@ _PREFIX = (
 _TASK = f"one of {', '.join(Task)}"
 _CONTENT = "an object: the engine's own request"
 _OUTPUT = {
-    "output": "an object with format and, where that is not png, perhaps quality",
+    "output": "an object with format and perhaps quality",
     "output.format": f"one of {', '.join(PictureFormat)}",
     "output.quality": "a whole number from 1 to 100",
     "notify_running": "true or false",
@@ -148,4 +148,5 @@ def _field_error(api: Api, error: ErrorDetails) -> FieldError:
     if error["type"] == "extra_forbidden":
         model = OutputFormat if len(error["loc"]) > 1 else v1.SubmitRequest
         return FieldError(field, f"there is no such field; there are {', '.join(model.model_fields)}")
-    return FieldError(field, f"{field} must be {expected}" if expected else error["msg"])
+    has_own_words = error["type"] == NEEDLESS or not expected
+    return FieldError(field, error["msg"] if has_own_words else f"{field} must be {expected}")

@@ -15,11 +15,15 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 DEFAULT_TENANT = "default"
+#: The type of the error of a field that is fine by itself, but has no meaning beside another; it has words of its own.
+NEEDLESS = "needless"
 
 
 class Model(BaseModel):
@@ -86,13 +90,14 @@ class OutputFormat(Model):
     format: PictureFormat
     #: 1 to 100; WebP at 100 is without loss. None: as good as the agent finds fitting, and what is already in the
     #: format stays byte for byte.
-    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    quality: Annotated[int, Field(ge=1, le=100, strict=True)] | None = None
 
-    @model_validator(mode="after")
-    def _lossy(self) -> Self:
-        if self.format is PictureFormat.PNG and self.quality is not None:
-            raise ValueError("a PNG is without loss; leave the quality out")
-        return self
+    @field_validator("quality")
+    @classmethod
+    def _lossy(cls, quality: int | None, info: ValidationInfo) -> int | None:
+        if quality is not None and info.data.get("format") is PictureFormat.PNG:
+            raise PydanticCustomError(NEEDLESS, "PNG has no quality: leave it out")
+        return quality
 
 
 def _finite_unicode(value: Any) -> Any:
@@ -164,7 +169,8 @@ _IF_ANY = Field(exclude_if=operator.not_)
 #: The format that the client wants its pictures in. None: as the engine makes them.
 Output = Annotated[OutputFormat | None, _IF_ANY]
 #: Whether the client wants a notification when its job begins, too.
-NotifyRunning = Annotated[bool, _IF_ANY]
-#: How long a job took: ``wait`` (from the submission until an agent got it), ``fetch`` (its input pictures),
-#: ``generate``, ``upload`` (its pictures), and ``total`` from the submission to the result.
+NotifyRunning = Annotated[bool, Field(strict=True), _IF_ANY]
+#: How long a job took: ``wait`` (from the submission until the engine began it), ``fetch`` (its input pictures, within
+#: the wait), ``generate``, ``upload`` (its pictures, converted where that was asked for), and ``total`` from the
+#: submission to the result.
 Seconds = Annotated[dict[str, float], _IF_ANY]

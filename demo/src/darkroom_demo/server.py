@@ -49,7 +49,7 @@ async def serve(settings: Settings, stop: asyncio.Event, on_listening: Callable[
         await asyncio.wait_for(stop.wait(), settings.load_seconds)
     if stop.is_set():
         return
-    with tempfile.TemporaryDirectory(prefix=f"darkroom-demo-{settings.engine}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"darkroom-demo-{settings.engine}-", ignore_cleanup_errors=True) as folder:
         # Requests that run are interrupted at shutdown; those that wait are dropped after a second.
         runner = web.AppRunner(_application(settings, Path(folder)), access_log=None, shutdown_timeout=1)
         await runner.setup()

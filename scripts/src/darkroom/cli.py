@@ -1,9 +1,6 @@
 """The ``darkroom`` command."""
 
-import fcntl
-import json
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -12,9 +9,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
-import boto3
 import httpx
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from darkroom import redrive
+from darkroom import endpoint, redrive
 from darkroom.client import Client, RequestRefused
 from darkroom.cluster_files import ClusterFileError, ClusterFiles, load_cluster
 from darkroom.dead_letters import DeadLetterQueue
@@ -42,9 +38,9 @@ console = Console(highlight=False, soft_wrap=True)
 
 _LOCAL_CLUSTER = Path("clusters/local")
 _LOGS = Path(".demo/logs")
-#: Where ``darkroom local`` says how to reach it, and which it locks: one runs in a folder.
-_LOCAL_ENDPOINT = Path(".demo/endpoint.json")
 _PICTURES = Path("pictures")
+#: As shells call the end by Ctrl-C.
+_INTERRUPTED = 128 + signal.SIGINT
 
 ClusterFolder = Annotated[Path, typer.Option(help="The cluster's folder.")]
 RuntimeUrl = Annotated[
@@ -79,15 +75,19 @@ def prompt(
     api_key: ApiKey = None,
 ) -> None:
     """Send a prompt, watch the job and save its pictures. Without a URL: to the local stack that runs."""
-    url, api_key = _endpoint(url, api_key)
-    with _clear_errors(), Client(url, api_key) as client:
+    with _clear_errors(), _client(url, api_key) as client:
         output = output_format(picture_format, quality)
         request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
         out.mkdir(parents=True, exist_ok=True)
-        with console.status(f"sending to {url}"):
-            job = client.submit(request.model_copy(update={"output": output}))
-        console.print(f"job {job.id}")
-        _show_result(client, show_progress(console, client, job), out)
+        try:
+            with console.status(f"sending to {client.url}"):
+                job = client.submit(request.model_copy(update={"output": output}))
+            console.print(f"job {job.id}")
+            job = show_progress(console, client, job)
+        except KeyboardInterrupt:
+            console.print(f"the job goes on, if it was accepted; this takes it back: darkroom cancel {request.id}")
+            raise typer.Exit(_INTERRUPTED) from None
+        _show_result(client, job, out)
 
 
 @app.command()
@@ -95,8 +95,7 @@ def cancel(
     job_id: Annotated[str, typer.Argument(help="The job's id.")], url: Url = None, api_key: ApiKey = None
 ) -> None:
     """Cancel a job. What has ended stays as it is. Without a URL: at the local stack that runs."""
-    url, api_key = _endpoint(url, api_key)
-    with _clear_errors(), Client(url, api_key) as client:
+    with _clear_errors(), _client(url, api_key) as client:
         job = client.cancel(job_id)
         console.print(f"job {job.id} {'had ended: ' if job.finished_at else ''}{job.status}")
 
@@ -106,11 +105,10 @@ def local(cluster: ClusterFolder = _LOCAL_CLUSTER, runtime_url: RuntimeUrl = Non
     """Run the whole flow on this computer until Ctrl-C. AWS is an emulator."""
     with (
         _clear_errors(),
-        _reserved_endpoint() as endpoint,
+        endpoint.reserved() as publish,
         _stack(load_cluster(cluster), "local", runtime_url) as stack,
     ):
-        json.dump({"url": stack.url, "apiKey": stack.api_key}, endpoint)
-        endpoint.flush()
+        publish(endpoint.LocalStack(stack.names.cluster, stack.url, stack.api_key, stack.aws_url))
         _describe(stack)
         with suppress(KeyboardInterrupt):
             while True:
@@ -151,17 +149,19 @@ def redrive_runtime(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Send back every one that is a job.")] = False,
     include_poison: Annotated[
-        bool, typer.Option("--include-poison", help="With --all: also those that are no job.")
+        bool, typer.Option("--include-poison", help="With --all: also what the agent would refuse again.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a runtime's dead letters with the reasons; with --id or --all, send them back to be run again.
 
     A failed job counts as new then: its result is kept beside it under another name, and its starts are counted from
-    zero. A job that has been completed or cancelled is not run again: its dead letter is deleted. What is no job at all
-    (poison) would only come back, unless the agent was mended: it is sent back by its id, or with --include-poison.
+    zero. A job that has been completed or cancelled is sent back too, but not run again: its stored result is told once
+    more. What is no job at all (poison) would only come back, unless the agent was mended: it is sent back by its id,
+    or with --all --include-poison.
 
-    AWS is found as the AWS SDK finds it: AWS_PROFILE, AWS_ENDPOINT_URL, …
+    AWS is found as the AWS SDK finds it: AWS_PROFILE, AWS_ENDPOINT_URL, … If these do not say where, and the cluster is
+    the one of the local stack that runs, it is the local stack's.
     """
     with _clear_errors():
         choice = redrive.Choice(tuple(ids or ()), everything, include_poison)
@@ -170,7 +170,10 @@ def redrive_runtime(
         if name not in files.runtimes:
             raise UsageError(f"{cluster}/runtimes has no runtime {name}; there are {', '.join(files.runtimes)}")
         names = files.cluster.names
-        queue = DeadLetterQueue(boto3.Session(region_name=names.region), names, name)
+        session, local_url = endpoint.aws(names)
+        if local_url and not as_json:
+            console.print(f"[dim]of the local stack, {local_url}[/dim]")
+        queue = DeadLetterQueue(session, names, name, local_url)
         if choice == redrive.Choice():
             redrive.list_all(console, queue, as_json=as_json)
         elif not redrive.send_back(console, queue, choice, as_json=as_json):
@@ -178,10 +181,11 @@ def redrive_runtime(
 
 
 def _show_result(client: Client, job: JobView, out: Path) -> None:
-    """Save the pictures of a job that ended; exit status 1 with its reason when it has none."""
+    """Say how a job ended, and save its pictures; exit status 1 when it has none."""
     if job.status is not JobStatus.COMPLETED:
-        console.print(f"[red]{job.status}[/red] {escape(job.error.message) if job.error else ''}")
+        console.print(f"[red]{job.status}[/red]" + (f"  {escape(job.error.message)}" if job.error else ""))
         raise typer.Exit(1)
+    console.print(f"[green]{job.status}[/green]")
     for path in save_pictures(client, job, out):
         console.print(f"[green]picture[/green]  {escape(str(path.resolve()))}")
 
@@ -223,48 +227,44 @@ def _stack(files: ClusterFiles, name: str, runtime_url: str | None) -> Iterator[
             console.print("stopping")
 
 
-@contextmanager
-def _reserved_endpoint() -> Iterator[TextIO]:
-    """The file in which ``darkroom prompt`` finds the local stack: this process's alone, and gone at the end."""
-    _LOCAL_ENDPOINT.parent.mkdir(exist_ok=True)
-    with os.fdopen(os.open(_LOCAL_ENDPOINT, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError("a local stack runs in this folder already") from None
-        file.truncate()
-        try:
-            yield file
-        finally:
-            _LOCAL_ENDPOINT.unlink(missing_ok=True)
-
-
-def _endpoint(url: str | None, api_key: str | None) -> tuple[str, str]:
-    """Where to send a prompt, and the key: as given, or else the local stack's."""
+def _client(url: str | None, api_key: str | None) -> Client:
+    """The API as given, or else the local stack's."""
     if url is not None and api_key is not None:
-        return url, api_key
+        return Client(url, api_key, on_retry=_say_retry)
     if url is not None or api_key is not None:
         given, missing = ("DARKROOM_URL", "DARKROOM_API_KEY") if url else ("DARKROOM_API_KEY", "DARKROOM_URL")
         console.print(f"[red]{missing} is missing[/red]: it goes with {given}; without both it is the local stack")
         raise typer.Exit(2)
-    try:
-        endpoint = json.loads(_LOCAL_ENDPOINT.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # there is none, or it starts
+    stack = endpoint.find()
+    if stack is None:
         console.print(
             "[red]no local stack runs in this folder[/red]: start one with [bold]make local[/bold], "
             "or set DARKROOM_URL and DARKROOM_API_KEY"
         )
-        raise typer.Exit(2) from None
-    return endpoint["url"], endpoint["apiKey"]
+        raise typer.Exit(2)
+
+    def on_retry(tries: int) -> None:
+        if endpoint.find() != stack:
+            raise UsageError("the local stack has stopped, and what it had is gone")
+        _say_retry(tries)
+
+    return Client(stack.url, stack.api_key, on_retry=on_retry)
+
+
+def _say_retry(tries: int) -> None:
+    if tries == 1:
+        console.print("[yellow]the API cannot answer now[/yellow]: trying again for a minute")
 
 
 def _describe(stack: Stack) -> None:
-    table = Table("runtime", "engine", "behind it", title="Darkroom runs locally")
+    table = Table("runtime", "engine", "behind it", "its agent", title="Darkroom runs locally")
     for name, runtime in stack.files.runtimes.items():
-        table.add_row(name, runtime.engine, stack.runtime_urls[name])
+        table.add_row(name, runtime.engine, stack.runtime_urls[name], stack.health_url(name))
     console.print(table)
-    console.print(f"API       {stack.url}  (header x-api-key)")
-    console.print(f"AWS       {stack.aws_environment['AWS_ENDPOINT_URL']}")
+    console.print(f"API       {stack.url}  (header x-api-key); for curl, or a darkroom of another folder:")
+    console.print(f"          export DARKROOM_URL={stack.url} DARKROOM_API_KEY={stack.api_key}")
+    console.print("agents    /metrics, /healthz, /readyz and /livez/engine at their addresses above")
+    console.print(f"AWS       {stack.aws_url}")
     console.print(f"logs      {_LOGS}/local/")
     if web_ui := _web_ui(stack.files):
         console.print(f'try       .venv/bin/darkroom prompt {web_ui} "a lighthouse on a cliff at dusk"')

@@ -30,7 +30,18 @@ class RequestRefused(Exception):  # noqa: N818 - it says what happened
 class Client:
     """The API at ``url`` (with its stage), as the tenant of the key."""
 
-    def __init__(self, url: str, api_key: str, *, patience: float = 60, pause: float = 0.3) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        on_retry: Callable[[int], None] = lambda _: None,
+        patience: float = 60,
+        pause: float = 0.3,
+    ) -> None:
+        self.url = url
+        #: Called before a request is sent again, with how often that makes; what it raises ends the trying.
+        self._on_retry = on_retry
         self._http = httpx.Client(base_url=url.rstrip("/") + "/", headers={"x-api-key": api_key}, timeout=30)
         #: For how many seconds a request is sent again that the API could not take at the moment.
         self._patience = patience
@@ -89,9 +100,9 @@ class Client:
 
     def _send(self, request: httpx.Request, repeatable: bool) -> httpx.Response:
         """The answer to a request, sent again for as long as the patience lasts and that may help."""
-        deadline, pauses = time.monotonic() + self._patience, self._pauses()
+        deadline, pauses, tries = time.monotonic() + self._patience, self._pauses(), 0
         while True:
-            pause = next(pauses)
+            pause, tries = next(pauses), tries + 1
             try:
                 answer = self._http.send(request)
             except _UNREACHABLE:
@@ -102,6 +113,7 @@ class Client:
                 may_help = answer.status_code in (_NOT_DONE + _UNKNOWN if repeatable else _NOT_DONE)
                 if not may_help or time.monotonic() + pause > deadline:
                     return answer
+            self._on_retry(tries)
             time.sleep(pause)
 
     def _pauses(self) -> Iterator[float]:

@@ -42,7 +42,14 @@ class Outcome(StrEnum):
 
     SENT = "sent back"
     TOLD = "sent back: its job has ended, and that is told once more"
+    REFUSED = "sent back: it is not its job's own message, and will be refused again"
+    UNSENT = "left: it is not its job's own message, and would be refused again"
     BUSY = "left: somebody else is at the job; look again later"
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is on the runtime's queue."""
+        return self in (Outcome.SENT, Outcome.TOLD, Outcome.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -89,29 +96,39 @@ class DeadLetter:
         attribute = self.attributes.get(_OWN_ATTRIBUTES + name)
         return attribute.get("StringValue") if attribute else None
 
+    @property
+    def age_seconds(self) -> int:
+        """How long ago it came to the queue."""
+        return max(0, int((utcnow() - self.sent_at).total_seconds()))
+
     def describe(self) -> dict[str, Any]:
         """It as JSON, without its content."""
+        code, message = self.told("reason"), self.told("message")
         return {
+            "id": self.id,
             "message_id": self.message_id,
             "job_id": self.job_id,
             "tenant": self.job.tenant if self.job else None,
             "label": self.job.label if self.job else None,
             "runtime": self.told("runtime"),
-            "reason": self.told("reason"),
-            "message": self.told("message"),
+            "reason": {"code": code, "message": message} if code else None,
             "sent_at": self.sent_at.isoformat(timespec="seconds"),
+            "age_seconds": self.age_seconds,
             "receives": self.receives,
         }
 
 
 class DeadLetterQueue:
-    """The dead-letter queue of one runtime. Raises botocore's errors as they are."""
+    """The dead-letter queue of one runtime. Raises botocore's errors as they are.
 
-    def __init__(self, session: boto3.Session, names: Names, runtime: str) -> None:
-        self._sqs: SQSClient = session.client("sqs")
+    ``endpoint_url`` is where its AWS is; None for where the session finds it.
+    """
+
+    def __init__(self, session: boto3.Session, names: Names, runtime: str, endpoint_url: str | None = None) -> None:
+        self._sqs: SQSClient = session.client("sqs", endpoint_url=endpoint_url)
         self._url = names.queue_url(names.dead_letter_queue(runtime))
         self._runtime_url = names.queue_url(names.runtime_queue(runtime))
-        self._records = _Records(session.client("s3"), names.bucket(Bucket.JOBS))
+        self._records = _Records(session.client("s3", endpoint_url=endpoint_url), names.bucket(Bucket.JOBS))
         self._deleted: set[str] = set()
 
     @contextmanager
@@ -131,10 +148,15 @@ class DeadLetterQueue:
         finally:
             self._give_back([letter for letter in letters.values() if letter.message_id not in self._deleted])
 
-    def send_back(self, letter: DeadLetter) -> Outcome:
-        """Let the runtime have a held dead letter again, unless its job is at work."""
+    def send_back(self, letter: DeadLetter, *, even_poison: bool) -> Outcome:
+        """Let the runtime have a held dead letter again, unless its job is at work.
+
+        ``even_poison``: also one that the agent will refuse, because it names a job whose message it is not.
+        """
         outcome = self._records.reopen(letter.job) if letter.job and letter.job_id else Outcome.SENT
-        if outcome is Outcome.BUSY:
+        if outcome is Outcome.REFUSED and not even_poison:
+            outcome = Outcome.UNSENT
+        if not outcome.is_sent:
             return outcome
         self._sqs.send_message(
             QueueUrl=self._runtime_url,
@@ -195,20 +217,18 @@ class _Records:
         """Let a failed job be run as if it were new; ``SENT`` when it may be, or when nothing is kept of it.
 
         ``TOLD`` when it ended otherwise: the agent then tells its stored result, which may be what had failed.
+        ``REFUSED`` when the message is not the one of the job that it names: whoever may publish may name any job.
         """
-        if not self._is_true_of(job):
+        request = self._store.request(job.tenant, job.job_id)
+        if isinstance(job, ClaimedReference):
+            if request is None or request.nonce != job.nonce:
+                return Outcome.REFUSED
+        elif request is not None:  # the id of a message that came past the API is that of one of the API's jobs
             return Outcome.SENT
         try:
             return self._reopen(job)
         except StateConflict:
             return Outcome.BUSY
-
-    def _is_true_of(self, job: JobReference) -> bool:
-        """Whether a message is the one of the job that it names: whoever may publish may name any job."""
-        request = self._store.request(job.tenant, job.job_id)
-        if isinstance(job, ClaimedReference):
-            return request is not None and request.nonce == job.nonce
-        return request is None  # a message that came past the API
 
     def _reopen(self, job: JobReference) -> Outcome:
         stored = self._stored_result(job)

@@ -58,10 +58,10 @@ def output_format(picture_format: PictureFormat | None, quality: int | None) -> 
 def show_progress(
     console: Console, client: Client, job: JobView, meanwhile: Callable[[], None] = lambda: None
 ) -> JobView:
-    """Follow a job on the console until nothing will change any more, and return it."""
+    """Follow a job on the console until nothing will change any more, and return it. Nothing of that stays there."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=console.is_terminal) as progress:
-        bar = progress.add_task("accepted", total=1.0)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(str(job.status), total=1.0)
         latest = job
         for latest in client.follow(job, meanwhile):
             done = 1.0 if latest.status.is_final else latest.progress

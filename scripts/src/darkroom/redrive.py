@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from darkroom.dead_letters import DeadLetter, DeadLetterQueue, Outcome
 from darkroom.prompting import UsageError
-from darkroom_contract.types import utcnow
 
-#: How long dead letters are hidden from others at most, in seconds: while they are looked at, and while they are sent
-#: back, which takes about a quarter of a second each.
+#: How long dead letters are hidden from others at most, in seconds, should the command be killed: while they are looked
+#: at, and while they are sent back, which takes about a quarter of a second each.
 _LOOK_SECONDS = 30
 _SEND_SECONDS = 900
 
@@ -49,46 +46,51 @@ def list_all(console: Console, queue: DeadLetterQueue, *, as_json: bool) -> None
         pass  # they are given back before anything is shown
     if as_json:
         console.print_json(data=[letter.describe() for letter in letters])
-    elif letters:
-        console.print(_table(letters))
-    else:
+        return
+    for letter in sorted(letters, key=lambda letter: letter.sent_at):
+        console.print(_in_words(letter))
+    if not letters:
         console.print("there are no dead letters")
 
 
 def send_back(console: Console, queue: DeadLetterQueue, choice: Choice, *, as_json: bool) -> bool:
-    """Send dead letters back to the runtime's queue; whether none of those that are meant is left."""
-    sent = []
+    """Send dead letters back to the runtime's queue; whether none is left that is meant, and that the agent takes."""
+    sent, is_done, poison = [], True, 0
     with queue.holding(_SEND_SECONDS) as letters:
         chosen = choice.of(letters)
         for letter in chosen:
-            outcome = queue.send_back(letter)
+            outcome = queue.send_back(letter, even_poison=choice.include_poison or letter.message_id in choice.ids)
             sent.append({**letter.describe(), "outcome": outcome.name.lower()})
+            is_done &= outcome.is_sent or (outcome is Outcome.UNSENT and choice.everything)
+            poison += outcome is Outcome.UNSENT
             if not as_json:
-                console.print(f"{escape(letter.id)}  {outcome}")
+                advice = f"; --id {letter.message_id} sends it all the same" if outcome is Outcome.UNSENT else ""
+                console.print(f"{escape(letter.id)}  {outcome}{advice}")
     if as_json:
         console.print_json(data=sent)
-    elif not chosen:
+        return is_done
+    if not chosen:
         console.print("there is nothing to send back")
-    if choice.everything and not as_json and (poison := len(letters) - len(chosen)):
-        console.print(f"{poison} that are no job are left: send them back with --include-poison, or one with --id")
-    return all(one["outcome"] != Outcome.BUSY.name.lower() for one in sent)
+    if choice.everything and (poison := poison + len(letters) - len(chosen)):
+        console.print(
+            f"{'1 is no job and is' if poison == 1 else f'{poison} are no jobs and are'} left: "
+            "send back with --all --include-poison, or one with --id"
+        )
+    return is_done
 
 
-def _table(letters: Sequence[DeadLetter]) -> Table:
-    table = Table(
-        Column("id", overflow="fold"), "tenant", Column("label", overflow="fold"), "reason", "age", "receives"
-    )
-    now = utcnow()
-    for letter in sorted(letters, key=lambda letter: letter.sent_at):
-        told = (letter.told("reason"), letter.told("message"))
-        reason = ": ".join(text for text in told if text) or "received too often: SQS moved it"
-        tenant, label = (letter.job.tenant, letter.job.label) if letter.job else ("", "(no job)")
-        table.add_row(letter.id, tenant, label, escape(reason), _age(letter.sent_at, now), str(letter.receives))
-    return table
+def _in_words(letter: DeadLetter) -> str:
+    """In lines rather than columns: an id that is copied must never be folded."""
+    label = f" {letter.job.label}" if letter.job and letter.job.label != letter.id else ""
+    whose = f"job{label} of {letter.job.tenant}" if letter.job else "no job"
+    times = "once" if letter.receives == 1 else f"{letter.receives} times"
+    told = (letter.told("reason"), letter.told("message"))
+    reason = ": ".join(text for text in told if text) or "received too often: SQS moved it"
+    first = f"[bold]{escape(letter.id)}[/bold]  {whose}, {_age(letter.age_seconds)} old, received {times}"
+    return f"{first}\n    {escape(reason)}"
 
 
-def _age(sent_at: datetime, now: datetime) -> str:
-    seconds = max(0, int((now - sent_at).total_seconds()))
+def _age(seconds: int) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit}"

@@ -18,6 +18,7 @@ def _attentive() -> Iterator[None]:
         patch.setattr("darkroom_agent.endings._LONGEST_PAUSE_SECONDS", 1)
         patch.setattr("darkroom_agent.records._PROGRESS_PAUSE_SECONDS", 0)
         patch.setattr("darkroom_agent.worker._RENEW_SECONDS", 0.3)
+        patch.setattr("darkroom_agent.engines.watch._SAY_SECONDS", 0)
         patch.setattr("darkroom_agent.engines.sdwebui_queue._FIRST_LOOK_SECONDS", 0.2)
         patch.setattr("darkroom_agent.engines.sdwebui_queue._LOOK_SECONDS", 0.2)
         patch.setattr("darkroom_agent.engines.comfyui._POLL_SECONDS", 0.4)

@@ -99,15 +99,17 @@ def held_message(clock: Clock, number: int = 1) -> QueueMessage:
     )
 
 
+_SESSION = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+_CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)
+
+
 class Cloud:
     """A topic for prompts, a runtime's queues, a topic for results with a queue, and three buckets."""
 
     def __init__(self, endpoint: str, name: str) -> None:
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-        config = Config(retries={"total_max_attempts": 1})
-        self.sqs = session.client("sqs", endpoint_url=endpoint, config=config)
-        self.sns = session.client("sns", endpoint_url=endpoint, config=config)
-        self.s3 = session.client("s3", endpoint_url=endpoint, config=config)
+        self.sqs = _SESSION.client("sqs", endpoint_url=endpoint, config=_CONFIG)
+        self.sns = _SESSION.client("sns", endpoint_url=endpoint, config=_CONFIG)
+        self.s3 = _SESSION.client("s3", endpoint_url=endpoint, config=_CONFIG)
         self.clients = Clients(sqs=self.sqs, sns=self.sns, s3=self.s3)
         self.prompts = self.sns.create_topic(Name=f"{name}-prompts")["TopicArn"]
         self.results = self.sns.create_topic(Name=f"{name}-results")["TopicArn"]

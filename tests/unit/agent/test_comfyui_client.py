@@ -17,7 +17,7 @@ from PIL import Image
 from websockets.sync.server import ServerConnection, serve
 
 from darkroom_agent.clock import Clock
-from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.base import Output, Presence, Run
 from darkroom_agent.engines.comfyui import ComfyUI
 from darkroom_agent.engines.comfyui_data import check_status
 from darkroom_agent.engines.comfyui_events import Events
@@ -245,6 +245,90 @@ def test_a_run_that_is_aborted_before_it_is_sent_is_not_sent(fake: FakeComfyUI) 
     assert fake.calls == []
 
 
+@contextmanager
+def one_behind_the_other(
+    fake: FakeComfyUI, engine: ComfyUI
+) -> Iterator[tuple[tuple[Run, Future[Output]], tuple[Run, Future[Output]]]]:
+    """Two runs: the first one runs, the second one waits."""
+    with generating(engine) as first:
+        eventually(lambda: fake.running)
+        fake.on_prompt = fake.waiting.append
+        with generating(engine) as second:
+            eventually(lambda: fake.waiting)
+            yield first, second
+
+
+def test_a_run_begins_as_soon_as_the_one_before_it_has_ended(
+    fake: FakeComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("darkroom_agent.engines.comfyui._POLL_SECONDS", 3600)
+    with one_behind_the_other(fake, client(fake.url)) as ((first, output), (second, _)):
+        fake.end(first.id, finished(**{"9": SAVED}))
+        first.wake()
+        output.result(DEADLINE)
+        assert second.begun_at is not None
+
+
+def test_a_run_behind_one_that_was_stopped_begins(fake: FakeComfyUI) -> None:
+    with one_behind_the_other(fake, client(fake.url)) as ((first, output), (second, _)):
+        first.abort(CancelledError())
+        with pytest.raises(CancelledError):
+            output.result(DEADLINE)
+        eventually(lambda: second.begun_at)
+
+
+def test_the_crash_of_comfyui_is_no_start_of_the_run_that_waited() -> None:
+    with ExitStack() as stack:
+        with FakeComfyUI() as fake:
+            (first, output), (second, other) = stack.enter_context(one_behind_the_other(fake, client(fake.url)))
+            assert second.begun_at is None
+        for future in (output, other):
+            with pytest.raises(EngineLostError):
+                future.result(DEADLINE)
+        assert first.begun_at is not None
+        assert second.begun_at is None
+
+
+def test_a_run_does_not_wait_behind_one_that_hangs(fake: FakeComfyUI) -> None:
+    fake.on_interrupt = lambda _prompt_id: None
+    engine = client(fake.url)
+    with one_behind_the_other(fake, engine) as ((first, output), (second, other)):
+        first.abort(TimedOutError("too long"))
+        with pytest.raises(TimedOutError):
+            output.result(DEADLINE)
+        with pytest.raises(EngineUnavailableError, match="hangs"):
+            other.result(DEADLINE)
+        assert second.begun_at is None
+        assert fake.called("/queue") == [{"delete": [second.id]}]
+        assert engine.is_hung
+
+
+def test_a_run_is_not_sent_to_a_comfyui_that_hangs_without_an_end(fake: FakeComfyUI) -> None:
+    engine = client(fake.url)
+    hang(fake, engine)
+    fake.on_prompt = fake.waiting.append
+    run = new_run()
+    with pytest.raises(EngineUnavailableError, match="hangs"):
+        generate(engine, run=run)
+    assert run.begun_at is None
+    assert fake.waiting == []
+
+
+def test_a_comfyui_that_answers_nothing_is_not_waited_for_without_an_end(
+    fake: FakeComfyUI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("darkroom_agent.engines.comfyui._MOST_SILENT_SECONDS", 0.5)
+    engine = troubled(fake.url, Troubled("GET /history", error=httpx.ReadTimeout))
+    with one_behind_the_other(fake, engine) as ((first, output), (second, other)):
+        first.abort(CancelledError())
+        with pytest.raises(CancelledError):
+            output.result(DEADLINE)
+        with pytest.raises(EngineUnavailableError, match="answers nothing"):
+            other.result(DEADLINE)
+        assert second.begun_at is None
+        assert fake.waiting == []
+
+
 # Stopping a run
 
 
@@ -314,10 +398,10 @@ def hang(fake: FakeComfyUI, engine: ComfyUI) -> str:
 def test_a_run_that_cannot_be_stopped_hangs_until_comfyui_lets_go_of_it(fake: FakeComfyUI) -> None:
     engine = client(fake.url)
     prompt_id = hang(fake, engine)
-    assert engine.is_ready()
+    assert engine.presence() is Presence.READY
     assert engine.is_hung
     fake.end(prompt_id, finished())
-    assert engine.is_ready()
+    assert engine.presence() is Presence.READY
     assert not engine.is_hung
 
 
@@ -325,7 +409,7 @@ def test_a_run_that_hangs_is_interrupted_again_and_again(fake: FakeComfyUI) -> N
     engine = client(fake.url)
     hang(fake, engine)
     before = len(fake.called("/interrupt"))
-    engine.is_ready()
+    engine.presence()
     assert len(fake.called("/interrupt")) == before + 1
 
 
@@ -333,8 +417,14 @@ def test_a_comfyui_that_goes_away_does_not_hang_any_more() -> None:
     with FakeComfyUI() as fake:
         engine = client(fake.url)
         hang(fake, engine)
+        engine._http, http = (
+            httpx.Client(base_url=fake.url, transport=Troubled("", error=httpx.ReadTimeout)),
+            engine._http,
+        )
+        assert engine.presence() is Presence.BUSY
         assert engine.is_hung
-    assert not engine.is_ready()
+        engine._http = http
+    assert engine.presence() is Presence.AWAY
     assert not engine.is_hung
 
 
@@ -349,8 +439,8 @@ def test_a_comfyui_whose_queue_does_not_answer_may_hang(fake: FakeComfyUI) -> No
     assert engine.is_hung
     assert fake.called("/interrupt") == []
     fake.answers_the_queue = True
-    engine.is_ready()  # the prompt is interrupted
-    engine.is_ready()
+    engine.presence()  # the prompt is interrupted
+    engine.presence()
     assert not engine.is_hung
 
 
@@ -373,9 +463,26 @@ def test_a_prompt_that_did_not_arrive_is_lost(comfyui: str) -> None:
 
 def test_a_comfyui_that_is_not_there_did_not_get_the_job() -> None:
     engine = client("http://127.0.0.1:1")
-    assert not engine.is_ready()
+    assert engine.presence() is Presence.AWAY
     with pytest.raises(EngineUnavailableError):
         generate(engine)
+
+
+@pytest.mark.parametrize(
+    ("error", "presence"),
+    [
+        (httpx.ReadTimeout, Presence.BUSY),
+        (httpx.ConnectTimeout, Presence.BUSY),
+        (httpx.ConnectError, Presence.AWAY),
+        (httpx.ReadError, Presence.AWAY),
+        (httpx.RemoteProtocolError, Presence.AWAY),
+    ],
+)
+def test_a_comfyui_that_is_only_slow_is_not_away(
+    fake: FakeComfyUI, error: type[httpx.TransportError], presence: Presence
+) -> None:
+    assert client(fake.url).presence() is Presence.READY
+    assert troubled(fake.url, Troubled("GET /system_stats", error=error)).presence() is presence
 
 
 @pytest.mark.parametrize("call", ["GET /history", "GET /queue"])

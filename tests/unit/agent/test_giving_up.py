@@ -151,7 +151,7 @@ def look(watch: EngineWatch) -> bool:
 def test_an_engine_is_trusted_again_once_it_was_away() -> None:
     engine = Engine()
     watch = watch_of(engine)
-    fail(watch, "a", "a", "b")
+    fail(watch, "a", "a", "b", "c")
     assert not look(watch)
     assert not look(watch)
     engine.is_there = False
@@ -173,7 +173,7 @@ def test_a_success_between_two_failures_keeps_the_trust() -> None:
 def test_what_a_job_itself_is_to_blame_for_keeps_the_trust() -> None:
     watch = watch_of(Engine())
     fail(watch, "a", "b", "c", error=EngineRefusedError)
-    fail(watch, "a", "a", "a", "a")
+    fail(watch, "a", "a", "a", "b", "b", "b")
     assert look(watch)
 
 

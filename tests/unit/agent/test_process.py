@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -110,3 +111,23 @@ def test_a_visibility_that_a_receive_would_outlast_is_refused(environment: dict[
     assert ended.returncode == 2
     assert "VISIBILITY_TIMEOUT_SECONDS" in ended.stderr
     assert "RECEIVE_WAIT_SECONDS" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "event"),
+    [
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, "AWS_REGION is not set"),
+        ({"HEALTH_PORT": "taken"}, "HEALTH_PORT is taken"),
+    ],
+)
+def test_what_keeps_the_process_from_starting_is_one_line_of_the_log(
+    environment: dict[str, str], change: dict[str, str], event: str
+) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        changed = {name: port if value == "taken" else value for name, value in change.items()}
+        wrong = {name: value for name, value in {**environment, **changed}.items() if value}
+        ended = subprocess.run(COMMAND, env=wrong, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == ""
+    assert json.loads(ended.stdout.splitlines()[-1])["event"] == event

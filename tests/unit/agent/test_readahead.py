@@ -78,6 +78,21 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(models: Path) -> None
     assert not ready.exists()
 
 
+def test_a_folder_without_a_file_is_an_error_since_its_volume_may_not_be_mounted(models: Path) -> None:
+    (models / "loras" / "styles").mkdir(parents=True)
+    assert run(models).returncode == 0
+    done = run(models / "loras", models / "sdxl.safetensors")
+    assert done.returncode == 1
+    [line] = lines(done.stdout, "not read")
+    assert (line["path"], line["reason"]) == (str(models / "loras"), "there is no file in it")
+    assert len(lines(done.stdout, "file read")) == 1
+
+
+def test_its_help_says_what_its_exit_status_means() -> None:
+    said = " ".join(run("--help").stdout.split())
+    assert "1 when something could not be or a folder has no file in it" in said
+
+
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that opens and does not read")
 def test_a_read_that_fails_is_named() -> None:
     done = run("/proc/self/mem")

@@ -14,7 +14,6 @@ import pytest
 from darkroom_agent.endings import backoff
 from darkroom_agent.errors import InputUnavailableError
 from darkroom_agent.fetcher import Fetcher, SecondsLeft
-from darkroom_agent.flow import MAX_DELIVERIES
 from darkroom_contract.errors import JobErrorCode
 from darkroom_contract.records import StateRecord
 from darkroom_contract.types import utcnow
@@ -33,6 +32,7 @@ from tests.unit.agent.support import (
 )
 
 LONG = 1500
+LANES = 2
 
 
 def long_job(engine: str, steps: int = LONG) -> dict[str, Any]:
@@ -220,7 +220,11 @@ def test_nothing_is_received_while_the_runtime_does_not_answer(cloud: Cloud, cap
         eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
 
 
-def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(cloud: Cloud, webui: str) -> None:
+def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(
+    cloud: Cloud, webui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("darkroom_agent.flow.MAX_DELIVERIES", 3)
+    monkeypatch.setattr("darkroom_agent.worker.MAX_DELIVERIES", 3)
     is_quick = threading.Event()
 
     def hold_up(request: Any, **_: Any) -> None:
@@ -231,9 +235,9 @@ def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(cloud: Cloud
     for _ in range(30):
         cloud.send(guidance_message(SMALL))
     with running(cloud.settings(engine="sdwebui", runtime_url=webui), cloud) as agent:
-        eventually(lambda: cloud.in_flight() > MAX_DELIVERIES + 2)
+        eventually(lambda: cloud.in_flight() > 3 + LANES)
         agent.agent.stop()
-        eventually(lambda: cloud.in_flight() <= MAX_DELIVERIES + 2)
+        eventually(lambda: cloud.in_flight() <= 3 + LANES)
         assert agent.thread.is_alive()
         is_quick.set()
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from PIL import Image
 
 from darkroom_agent.clock import Clock
 from darkroom_agent.engines import sdwebui_post, sdwebui_queue
-from darkroom_agent.engines.base import Output, Run
+from darkroom_agent.engines.base import Output, Presence, Run
 from darkroom_agent.engines.sdwebui import WebUI
 from darkroom_agent.errors import (
     CancelledError,
@@ -71,7 +72,7 @@ def client(url: str, **changes: Any) -> WebUI:
         "runtime_url": url,
     }
     engine = WebUI(Settings.model_validate({**values, **changes}))
-    engine.is_ready()
+    engine.presence()
     return engine
 
 
@@ -173,7 +174,7 @@ def test_how_many_it_may_be_sent_ahead_is_learnt_anew_when_it_was_away() -> None
     with serving("sdwebui") as server:
         engine = client(server.url)
         assert engine.ahead == 1
-    assert not engine.is_ready()
+    assert engine.presence() is Presence.AWAY
     assert engine.ahead == 0
 
 
@@ -293,20 +294,30 @@ class FakeWebUI:
         #: What it says of every request but those that wait.
         self.place = {"active": True, "queued": False, "completed": False}
         self.posts: list[str] = []
+        #: What came last to be run.
+        self.body: dict[str, Any] = {}
         self.interrupts = 0
         self.answers_questions = True
+        #: How often it was asked how far it is.
+        self.questions = 0
 
     def post(self, handler: BaseHTTPRequestHandler) -> None:
         path = handler.path.rpartition("/")[2]
         body = json.loads(handler.rfile.read(int(handler.headers.get("Content-Length", 0))) or "{}")
         if path in {"txt2img", "extra-single-image"}:
             number = len(self.posts)
+            self.body = body
             self.posts.append(body.get("force_task_id", path))
             self.released.wait()
             self.answer(handler, number)
+        elif path == "refresh-checkpoints":
+            self.posts.append(path)
+            self.released.wait()
+            _reply(handler, {})
         elif not self.answers_questions:
             self.released.wait()
         elif path == "progress":
+            self.questions += 1
             waits = body["id_task"] in self.posts[1:]
             _reply(handler, {"active": False, "queued": True, "completed": False} if waits else self.place)
         else:
@@ -316,7 +327,11 @@ class FakeWebUI:
     def get(self, handler: BaseHTTPRequestHandler) -> None:
         if not self.answers_questions:
             self.released.wait()
-        _reply(handler, {"progress": 0.1, "state": {"interrupted": self.interrupts > 0}})
+        if handler.path.endswith("sd-models"):
+            _reply(handler, [])
+        else:
+            self.questions += 1
+            _reply(handler, {"progress": 0.1, "state": {"interrupted": self.interrupts > 0}})
 
 
 def _reply(handler: BaseHTTPRequestHandler, body: Any) -> None:
@@ -383,10 +398,10 @@ def fake_url(fake: FakeWebUI, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def begun(
-    pool: ThreadPoolExecutor, engine: WebUI, fake: FakeWebUI, work: Job | None = None
+    pool: ThreadPoolExecutor, engine: WebUI, fake: FakeWebUI, work: Job | None = None, clock: Clock | None = None
 ) -> tuple[Run, Future[Output]]:
     """A job that has come to the web UI."""
-    run, before = new_run(), len(fake.posts)
+    run, before = Run(clock or Clock(), 60), len(fake.posts)
     answer = pool.submit(engine.generate, work or generation(), run)
     eventually(lambda: len(fake.posts) > before)
     return run, answer
@@ -402,7 +417,7 @@ def test_a_web_ui_whose_job_cannot_be_interrupted_hangs_until_it_answers(
         answer.result()
     assert fake.interrupts > 1
     assert engine.is_hung
-    assert engine.is_ready()
+    assert engine.presence() is Presence.READY
     assert engine.is_hung
     fake.released.set()
     eventually(lambda: not engine.is_hung)
@@ -416,7 +431,7 @@ def test_a_web_ui_hangs_no_more_when_it_is_idle(fake: FakeWebUI, fake_url: str, 
         answer.result()
     assert engine.is_hung
     fake.place = {"active": False, "queued": False, "completed": False}
-    assert engine.is_ready()
+    engine.presence()
     assert not engine.is_hung
 
 
@@ -447,9 +462,7 @@ def test_a_web_ui_hangs_no_more_when_it_is_away(
         with pytest.raises(HandedBackError):
             answer.result()
     assert engine.is_hung
-    engine._queue._questions.close()  # its kept connection
-    engine._queue._questions = httpx.Client(base_url=url)
-    assert not engine.is_ready()
+    assert engine.presence() is Presence.AWAY
     assert not engine.is_hung
     fake.released.set()
 
@@ -484,14 +497,81 @@ def test_an_upscale_is_waited_for_and_never_interrupted(
     assert fake.interrupts == 0
 
 
-def test_an_upscale_that_does_not_end_hangs(fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor) -> None:
-    engine = client(fake_url)
-    run, answer = begun(pool, engine, fake, upscale())
-    run.abort(HandedBackError())
-    with pytest.raises(HandedBackError):
+class HandClock(Clock):
+    """A clock that can be put forward."""
+
+    seconds_ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.seconds_ahead
+
+
+@pytest.mark.parametrize("error", [HandedBackError, CancelledError])
+def test_an_upscale_that_is_given_up_hangs_when_its_time_is_over(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor, error: Any
+) -> None:
+    engine, clock = client(fake_url), HandClock()
+    run, answer = begun(pool, engine, fake, upscale(), clock)
+    run.abort(error())
+    with pytest.raises(error):
         answer.result()
+    assert not engine.is_hung
+    clock.seconds_ahead = 60
     assert engine.is_hung
     assert fake.interrupts == 0
+    fake.released.set()
+    eventually(lambda: not engine.is_hung)
+
+
+def test_an_upscale_that_takes_too_long_hangs(fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor) -> None:
+    engine, clock = client(fake_url), HandClock()
+    _, answer = begun(pool, engine, fake, upscale(), clock)
+    clock.seconds_ahead = 60
+    with pytest.raises(TimedOutError):
+        answer.result()
+    assert engine.is_hung
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_job_behind_an_upscale_that_was_given_up_begins_when_that_is_over(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor, is_named: bool
+) -> None:
+    engine, clock = client(fake_url), HandClock()
+    second_may_end = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            second_may_end.wait()
+        _with_picture(handler, number)
+
+    fake.answer = answer
+    run, first = begun(pool, engine, fake, upscale())
+    run.abort(CancelledError())
+    with pytest.raises(CancelledError):
+        first.result()
+    waiting_run, second = begun(pool, engine, fake, generation() if is_named else upscale(), clock)
+    clock.seconds_ahead = 60
+    looks = fake.questions
+    eventually(lambda: fake.questions > looks + 2)
+    assert waiting_run.begun_at is None
+    fake.released.set()
+    eventually(lambda: waiting_run.begun_at)
+    second_may_end.set()
+    assert len(second.result().pictures) == 1
+
+
+def test_a_job_that_is_aborted_does_not_wait_for_an_upscale_that_was_given_up(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor
+) -> None:
+    engine = client(fake_url)
+    first_run, first = begun(pool, engine, fake, upscale())
+    second_run, second = begun(pool, engine, fake)
+    for run, answer in ((first_run, first), (second_run, second)):
+        run.abort(HandedBackError())
+        with pytest.raises(HandedBackError):
+            answer.result()
+    assert second_run.begun_at is None
+    assert not engine.is_hung
 
 
 @pytest.mark.parametrize("error", [HandedBackError(), TimedOutError("too long")])
@@ -541,9 +621,130 @@ def test_an_answer_that_is_cut_is_a_start_of_the_job_that_ran_and_not_of_the_one
     assert lost.value.counts
 
 
+def test_the_crash_of_a_web_ui_is_no_start_of_the_job_that_waited(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor
+) -> None:
+    engine, first_is_lost = client(fake_url), threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            first_is_lost.wait()
+        _with_half_an_answer(handler, number)
+
+    fake.answer = answer
+    _, first = begun(pool, engine, fake)
+    run, second = begun(pool, engine, fake)
+    fake.answers_questions = False
+    fake.released.set()
+    with pytest.raises(EngineLostError):
+        first.result()
+    assert run.begun_at is None
+    first_is_lost.set()
+    with pytest.raises(EngineUnavailableError):
+        second.result()
+
+
+def test_a_job_behind_a_connection_that_broke_begins_when_the_web_ui_says_that_it_has_it(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor
+) -> None:
+    engine, second_may_end = client(fake_url), threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            return _with_half_an_answer(handler, number)
+        second_may_end.wait()
+        return _with_picture(handler, number)
+
+    fake.answer = answer
+    _, first = begun(pool, engine, fake)
+    run, second = begun(pool, engine, fake)
+    fake.released.set()
+    with pytest.raises(EngineLostError):
+        first.result()
+    eventually(lambda: run.begun_at)
+    second_may_end.set()
+    assert len(second.result().pictures) == 1
+
+
+def test_a_job_begins_as_soon_as_the_one_before_it_is_answered(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdwebui_queue, "_FIRST_LOOK_SECONDS", 3600)
+    engine, second_may_end = client(fake_url), threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            second_may_end.wait()
+        _with_picture(handler, number)
+
+    fake.answer = answer
+    _, first = begun(pool, engine, fake)
+    run, second = begun(pool, engine, fake)
+    fake.released.set()
+    first.result()
+    assert run.begun_at is not None
+    second_may_end.set()
+    second.result()
+
+
+class Failing(httpx.BaseTransport):
+    """Fails every request."""
+
+    def __init__(self, error: type[httpx.TransportError]) -> None:
+        self.error = error
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        raise self.error("no answer", request=request)
+
+
+@pytest.mark.parametrize(
+    ("error", "presence"),
+    [
+        (httpx.ReadTimeout, Presence.BUSY),
+        (httpx.ConnectTimeout, Presence.BUSY),
+        (httpx.ConnectError, Presence.AWAY),
+        (httpx.ReadError, Presence.AWAY),
+        (httpx.RemoteProtocolError, Presence.AWAY),
+    ],
+)
+def test_a_web_ui_that_is_only_slow_is_not_away(
+    webui: str, error: type[httpx.TransportError], presence: Presence
+) -> None:
+    engine = client(webui)
+    assert engine.presence() is Presence.READY
+    engine._queue._http = httpx.Client(base_url=webui, transport=Failing(error))
+    assert engine.presence() is presence
+    assert engine.ahead == (presence is Presence.BUSY)
+
+
 def test_a_web_ui_that_is_not_there_did_not_get_the_job() -> None:
     with pytest.raises(EngineUnavailableError):
         client("http://127.0.0.1:1").generate(generation(), new_run())
+
+
+# Requests
+
+
+def test_a_large_request_arrives_whole(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdwebui_post, "_PIECE_BYTES", 1000)
+    prompt = "".join(map(str, range(1000)))
+    fake.released.set()
+    run, answer = begun(pool, client(fake_url), fake, generation(prompt=prompt))
+    answer.result()
+    assert fake.body == {**SMALL, "seed": 1, "steps": 2, "prompt": prompt, "force_task_id": run.id}
+
+
+def test_a_job_is_not_held_while_its_request_runs(fake: FakeWebUI, fake_url: str) -> None:
+    engine, jobs = client(fake_url), [generation()]
+    held = weakref.ref(jobs[0])
+    thread = threading.Thread(target=lambda: engine.generate(jobs.pop(), new_run()))
+    thread.start()
+    eventually(lambda: fake.posts)
+    assert held() is None
+    fake.released.set()
+    thread.join()
 
 
 # Answers
@@ -619,6 +820,23 @@ def test_who_looks_for_an_unknown_checkpoint_behind_a_running_job_can_be_stopped
     runs[0].abort(HandedBackError())
     with pytest.raises(HandedBackError):
         running.result()
+
+
+def test_a_web_ui_that_does_not_end_its_look_for_checkpoints_hangs_and_that_is_no_start(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor
+) -> None:
+    engine, clock = client(fake_url, dynamic_checkpoint=True), HandClock()
+    run = Run(clock, 60)
+    answer = pool.submit(engine.generate, generation(checkpoint="nowhere"), run)
+    eventually(lambda: fake.posts == ["refresh-checkpoints"])
+    clock.seconds_ahead = 60
+    with pytest.raises(EngineUnavailableError, match="refresh-checkpoints") as caught:
+        answer.result()
+    assert not caught.value.counts
+    assert run.begun_at is None
+    assert engine.is_hung
+    fake.released.set()
+    eventually(lambda: not engine.is_hung)
 
 
 def test_a_checkpoint_is_only_a_route_unless_checkpoints_are_dynamic(webui: str) -> None:

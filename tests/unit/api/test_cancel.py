@@ -8,7 +8,7 @@ from darkroom_contract.errors import ErrorCode
 from darkroom_contract.names import JobFact
 from darkroom_contract.v1 import JobStatus
 from tests.unit.api.conftest import Cloud
-from tests.unit.api.events import V1, V1ALPHA2, cancel, get, post, v1_body, v1alpha2_body
+from tests.unit.api.events import V1, V1ALPHA2, cancel, event, get, invoke, post, v1_body, v1alpha2_body
 from tests.unit.api.test_status import put, result, state
 
 
@@ -23,6 +23,12 @@ def test_a_job_that_waits_is_cancelled(cloud: Cloud, job: str) -> None:
     assert (answer.status, answer.body["id"], answer.body["status"]) == (202, job, "cancelled")
     assert cloud.store.cancel("default", job) is not None
     assert get(job).body == answer.body
+
+
+@pytest.mark.parametrize("body", ["{}", '{"reason": "too late"}', "no JSON"])
+def test_a_body_of_a_cancellation_is_ignored(cloud: Cloud, job: str, body: str) -> None:
+    assert invoke(event("POST", "/v1/jobs/{id}/cancel", body, job_id=job)).status == 202
+    assert cloud.store.cancel("default", job) is not None
 
 
 def test_a_job_that_runs_is_cancelled(cloud: Cloud, job: str) -> None:

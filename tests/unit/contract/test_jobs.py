@@ -125,6 +125,12 @@ def test_a_job_that_was_recorded_before_there_were_wishes_has_none() -> None:
     assert (job.output, job.notify_running) == (None, False)
 
 
+def test_a_job_that_was_recorded_with_wishes_has_them() -> None:
+    recorded = json.loads(v1_job().to_json()) | {"output": {"format": "webp", "quality": 80}, "notify_running": True}
+    job = Job.model_validate_json(json.dumps(recorded))
+    assert (job.output, job.notify_running) == (OutputFormat(format=PictureFormat.WEBP, quality=80), True)
+
+
 def test_the_message_of_a_job_without_wishes_is_as_it_always_was() -> None:
     metadata = json.loads(Message.of(v1_job(id="j"), "nonce").to_body())["metadata"]
     assert set(metadata) == {"id", "runtime", "tasktype", "context", "darkroom"}

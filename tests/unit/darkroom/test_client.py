@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,12 +65,33 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(*answers: int | JobView, patience: float = 60) -> Iterator[tuple[Api, Client]]:
+def served(
+    *answers: int | JobView, patience: float = 60, on_retry: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[Api, Client]]:
     with Api(list(answers)) as api:
         threading.Thread(target=api.serve_forever, daemon=True).start()
-        with Client(f"http://127.0.0.1:{api.server_port}/prod", "key", patience=patience, pause=0) as client:
+        url = f"http://127.0.0.1:{api.server_port}/prod"
+        with Client(url, "key", on_retry=on_retry, patience=patience, pause=0) as client:
             yield api, client
         api.shutdown()
+
+
+@pytest.mark.parametrize("trouble", [429, 503, HANGS_UP])
+def test_whoever_waits_is_told_of_each_retry_and_may_end_it(trouble: int) -> None:
+    class StoppedError(Exception):
+        pass
+
+    told = []
+
+    def on_retry(tries: int) -> None:
+        told.append(tries)
+        if tries == 3:
+            raise StoppedError
+
+    with served(trouble, on_retry=on_retry) as (api, client), pytest.raises(StoppedError):
+        client.job("a")
+    assert told == [1, 2, 3]
+    assert len(api.requests) == 3
 
 
 @pytest.mark.parametrize("trouble", [429, 500, 502, 503, 504, HANGS_UP])

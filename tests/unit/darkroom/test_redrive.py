@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from botocore.client import BaseClient
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner, Result
 
-from darkroom import dead_letters
+from darkroom import dead_letters, endpoint
 from darkroom.cli import app
 from darkroom.cluster_files import load_cluster
 from darkroom_agent.clock import Clock
@@ -204,13 +204,14 @@ def test_a_dead_letter_is_listed_with_its_job_and_the_reason(world: World) -> No
     [letter] = world.listed()
     assert re.fullmatch(r"[0-9a-f-]{36}", letter.pop("message_id"))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\+00:00", letter.pop("sent_at"))
+    assert 0 <= letter.pop("age_seconds") < 3600
     assert letter == {
+        "id": "job-1",
         "job_id": "job-1",
         "tenant": "studio",
         "label": "job-1",
         "runtime": "sdxl",
-        "reason": "engine_failed",
-        "message": "out of memory",
+        "reason": {"code": "engine_failed", "message": "out of memory"},
         "receives": 1,
     }
 
@@ -220,18 +221,28 @@ def test_the_list_for_people_says_the_same_and_no_content(world: World) -> None:
     world.dead_letter("no job", POISON)
     done = world.redrive()
     assert done.exit_code == 0
-    row = next(line for line in done.stdout.splitlines() if "job-1" in line)
-    for text in ("studio", "engine_failed: out of memory", " s "):
-        assert text in row
-    assert any("(no job)" in line and "invalid_task" in line for line in done.stdout.splitlines())
-    assert PROMPT not in done.stdout
+    job, why, poison, its_why = done.stdout.splitlines()
+    assert re.fullmatch(r"job-1  job of studio, \d+ (s|min) old, received once", job)
+    assert why.strip() == "engine_failed: out of memory"
+    assert "  no job, " in poison
+    assert its_why.strip().startswith("invalid_task: not JSON")
+
+
+def test_an_id_is_in_one_piece_however_narrow_the_terminal_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long_id = "x" * 128
+    world.failed(long_id)
+    world.dead_letter(json.dumps(direct("order-1" * 9)))
+    listed = world.redrive().stdout.splitlines()
+    for letter in world.listed():
+        assert any(line.startswith(f"{letter['id']}  ") for line in listed)
 
 
 def test_what_sqs_moved_itself_is_listed_without_a_reason(world: World) -> None:
     submitted = world.submit("job-1")
     world.sqs.send_message(QueueUrl=world.dead_letters, MessageBody=submitted.body)
     [letter] = world.listed()
-    assert (letter["job_id"], letter["reason"], letter["message"]) == ("job-1", None, None)
+    assert (letter["id"], letter["reason"]) == ("job-1", None)
     assert "SQS moved it" in world.redrive().stdout
 
 
@@ -405,14 +416,49 @@ def test_a_job_that_is_begun_in_between_is_left(world: World, monkeypatch: pytes
 # Messages without records
 
 
-def test_a_message_with_the_wrong_nonce_touches_no_record(world: World) -> None:
+@pytest.fixture
+def forged(world: World) -> str:
+    """A dead letter that names a job of the API's, whose message it is not."""
     submitted = world.submit("job-1")
-    result = world.ended(submitted.job)
-    forged = submitted.body.replace("nonce-of-job-1", "guessed")
-    world.dead_letter(forged)
-    assert world.redrive("--all").exit_code == 0
+    world.ended(submitted.job)
+    body = submitted.body.replace("nonce-of-job-1", "guessed")
+    world.dead_letter(body)
+    return body
+
+
+@pytest.mark.parametrize(("option", "status"), [(["--all"], 0), (["--id", "job-1"], 1)])
+def test_a_message_with_the_wrong_nonce_is_left_since_it_would_come_back(
+    world: World, forged: str, option: list[str], status: int
+) -> None:
+    result = world.store.result("default", "job-1")
+    done = world.redrive(*option)
+    assert done.exit_code == status
+    [letter] = world.listed()
+    assert "would be refused again; --id " + letter["message_id"] in done.stdout
+    assert ("1 is no job and is left" in done.stdout) is (option == ["--all"])
+    assert world.sent() == []
+    assert world.store.result("default", "job-1") == result
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_it_is_sent_if_that_is_meant_and_touches_no_record(world: World, forged: str, by_id: bool) -> None:
+    result = world.store.result("default", "job-1")
+    [letter] = world.listed()
+    done = world.redrive(*(["--id", letter["message_id"]] if by_id else ["--all", "--include-poison"]))
+    assert done.exit_code == 0
+    assert "will be refused again" in done.stdout
     assert [message["Body"] for message in world.sent()] == [forged]
     assert world.store.result("default", "job-1") == result
+    assert world.listed() == []
+
+
+def test_a_job_whose_records_are_gone_would_be_refused_too(world: World) -> None:
+    submitted = world.submit("job-1")
+    world.dead_letter(submitted.body)
+    world.s3.delete_object(Bucket=world.bucket, Key=job_key("default", "job-1", JobFact.REQUEST))
+    [letter] = json.loads(world.redrive("--all", "--json").stdout)
+    assert letter["outcome"] == "unsent"
+    assert world.sent() == []
 
 
 def direct(label: str = "order-1") -> dict[str, Any]:
@@ -455,12 +501,21 @@ def test_poison_is_left_unless_it_is_asked_for(world: World) -> None:
     world.dead_letter("no job", POISON)
     done = world.redrive("--all")
     assert done.exit_code == 0
-    assert "1 that are no job are left" in done.stdout
+    assert "1 is no job and is left: send back with --all --include-poison" in done.stdout
     assert len(world.sent()) == 1
     [poison] = world.listed()
-    assert (poison["job_id"], poison["label"], poison["reason"]) == (None, None, "invalid_task")
+    assert (poison["job_id"], poison["label"], poison["reason"]["code"]) == (None, None, "invalid_task")
+    assert poison["id"] == poison["message_id"]
     assert world.redrive("--all", "--include-poison").exit_code == 0
     assert [message["Body"] for message in world.sent()] == ["no job"]
+
+
+def test_several_that_are_poison_are_counted(world: World) -> None:
+    for body in ("no job", "none either"):
+        world.dead_letter(body, POISON)
+    done = world.redrive("--all")
+    assert "there is nothing to send back" in done.stdout
+    assert "2 are no jobs and are left" in done.stdout
 
 
 def test_one_that_is_poison_is_sent_back_by_its_messages_id(world: World) -> None:
@@ -479,6 +534,45 @@ def test_a_message_of_a_newer_version_is_a_job_if_it_says_which(world: World) ->
     assert world.redrive("--all").exit_code == 0
     assert world.store.result("default", "job-1") is None
     assert len(world.sent()) == 1
+
+
+# The local stack
+
+
+@pytest.fixture
+def local_stack(world: World, aws_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The world is that of the local stack which runs in this folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with endpoint.reserved() as publish:
+        publish(endpoint.LocalStack(world.names.cluster, "http://127.0.0.1:1", "key", aws_endpoint))
+        yield
+
+
+@pytest.mark.usefixtures("local_stack")
+def test_the_local_stack_is_found(world: World, aws_endpoint: str) -> None:
+    submitted = world.failed("job-1")
+    assert f"of the local stack, {aws_endpoint}" in world.redrive().stdout
+    assert [letter["id"] for letter in world.listed()] == ["job-1"]
+    assert world.redrive("--all").exit_code == 0
+    assert [message["Body"] for message in world.sent()] == [submitted.body]
+    assert world.store.result("default", "job-1") is None
+
+
+@pytest.mark.usefixtures("local_stack")
+def test_who_says_which_aws_is_meant_gets_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.failed("job-1")
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    done = world.redrive()
+    assert done.exit_code == 1
+    assert "The config profile (production) could not be found" in done.stdout
+
+
+@pytest.mark.usefixtures("local_stack")
+def test_another_cluster_is_not_looked_for_in_the_local_stack(world: World) -> None:
+    assert endpoint.aws(world.names)[1] is not None
+    assert endpoint.aws(replace(world.names, cluster="other"))[1] is None
 
 
 # Errors

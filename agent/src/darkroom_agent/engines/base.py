@@ -4,7 +4,7 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -44,6 +44,8 @@ class Run:
         self.timeout_seconds = timeout_seconds
         self._preparing_until = clock.now() + timeout_seconds
         self._news = threading.Event()
+        # Several threads may see it begin; one of them says so.
+        self._beginning = threading.Lock()
         self._aborted: AgentError | None = None
         #: When the engine began it, by the clock; None while it waits.
         self.begun_at: float | None = None
@@ -56,19 +58,16 @@ class Run:
 
     def begin(self) -> None:
         """Note that the engine has begun the job: the time that it may take runs from now."""
-        if self.begun_at is None:
+        with self._beginning:
+            if self.begun_at is not None:
+                return
             self.begun_at = self.clock.now()
-            self.on_begin()
+        self.on_begin()
 
     @property
     def seconds(self) -> float:
         """For how long the engine has been running it."""
         return 0.0 if self.begun_at is None else self.clock.now() - self.begun_at
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether the engine has been running it for longer than it may."""
-        return self.begun_at is not None and self.clock.now() >= self.begun_at + self.timeout_seconds
 
     def abort(self, error: AgentError) -> None:
         """Let the run end with an error; the first one counts."""
@@ -88,7 +87,7 @@ class Run:
         """Raises the error that the run was aborted with, or ``TimedOutError``."""
         if self._aborted is not None:
             raise self._aborted
-        if self.is_overdue:
+        if self.begun_at is not None and self.clock.now() >= self.begun_at + self.timeout_seconds:
             raise TimedOutError(f"the job ran longer than {self.timeout_seconds:g} seconds")
 
     def seconds_to_prepare(self) -> float:
@@ -128,24 +127,19 @@ class Line:
 
     @contextmanager
     def standing(self, run: Run) -> Iterator[None]:
-        """Let a run stand in the line, until the engine is through with it, or an error says nothing of that."""
+        """Let a run stand in the line; leaving without an error says that the engine is through with it."""
+        is_through = False
         with self._lock:
             self._runs.append(run)
             self._begin(run)
         try:
             yield
-            self.through(run)
+            is_through = True
         finally:
-            with self._lock, suppress(ValueError):
+            with self._lock:
                 self._runs.remove(run)
-
-    def through(self, run: Run) -> None:
-        """Let a run leave because the engine is through with it; the next one begins at once."""
-        with self._lock:
-            if self.is_first(run):
-                del self._runs[0]
-                for following in self._runs[:1]:
-                    self._begin(following)
+                if is_through and self._runs:
+                    self._begin(self._runs[0])
 
     def seen(self, run: Run) -> None:
         """Note that the engine is there, and has a run: if nothing is before it, it has begun."""

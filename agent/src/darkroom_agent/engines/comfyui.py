@@ -113,10 +113,6 @@ class ComfyUI:
                     self._unstopped.discard(prompt_id)
         return found
 
-    def is_ready(self) -> bool:
-        """Whether it takes jobs."""
-        return self.presence() is Presence.READY
-
     def attach(self, picture: bytes) -> str:
         """Upload a picture under a name made of its bytes: the same picture is one file, and ComfyUI's caches help.
 

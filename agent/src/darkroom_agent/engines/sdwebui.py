@@ -58,10 +58,6 @@ class WebUI:
             self._models = []
         return found
 
-    def is_ready(self) -> bool:
-        """Whether it takes jobs."""
-        return self.presence() is Presence.READY
-
     def attach(self, picture: bytes) -> str:
         """A picture as the web UI takes it."""
         return pybase64.b64encode(picture).decode()

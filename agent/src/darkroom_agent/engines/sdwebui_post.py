@@ -1,5 +1,6 @@
 """A request that the web UI answers when it is through with it: sent in a thread, its answer bounded."""
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -36,6 +37,8 @@ class Post:
         self.name = name
         #: Whether an interrupt may have hit it.
         self.is_cut = False
+        #: When it has to be over, once it was given up.
+        self._due_at = math.inf
         self._answer: Future[Answer] = Future()
         threading.Thread(target=self._send, args=(http, path, body), name="web-ui-request", daemon=True).start()
 
@@ -59,19 +62,22 @@ class Post:
         return self._answer.done()
 
     @property
-    def is_answered(self) -> bool:
-        """Whether there is an answer."""
-        return self.is_over and self._answer.exception() is None
-
-    @property
     def is_success(self) -> bool:
         """Whether there is an answer, and it is a good one."""
-        return self.is_answered and self._answer.result().status == 200
+        return self.is_over and self._answer.exception() is None and self._answer.result().status == 200
+
+    def give_up(self) -> None:
+        """Note that nobody waits for it any more. What could not be interrupted may take the time that it has."""
+        run, now = self.run, self.run.clock.now()
+        if self.name is not None and run.begun_at is not None:
+            self._due_at = now
+        else:
+            self._due_at = (run.begun_at or now) + run.timeout_seconds
 
     @property
-    def is_due(self) -> bool:
-        """Whether it should be over, once it was told to stop. One without a name cannot be told, and has its time."""
-        return self.run.begun_at is not None and (self.name is not None or self.run.is_overdue)
+    def is_stuck(self) -> bool:
+        """Whether it was given up, and should be over by now."""
+        return not self.is_over and self.run.clock.now() >= self._due_at
 
     def answer(self) -> Answer:
         """The answer; raises what went wrong on the way."""

@@ -77,7 +77,7 @@ class WebUIQueue:
     @property
     def is_hung(self) -> bool:
         """Whether it has a request that could not be stopped, though it should be over."""
-        return any(post.is_due and not post.is_over for post in self._left)
+        return any(post.is_stuck for post in self._left)
 
     @property
     def _is_blocked(self) -> bool:
@@ -117,7 +117,7 @@ class WebUIQueue:
                 try:
                     turn.check()
                 except TimedOutError as error:
-                    self._left.append(post)
+                    self._leave(post)
                     raise EngineUnavailableError(f"the web UI did not answer {path} in time") from error
                 self._look(post)
                 turn.wait(_LOOK_SECONDS)
@@ -201,11 +201,13 @@ class WebUIQueue:
                 if clock.now() >= until:
                     break
             post.run.wait(_STOP_LOOK_SECONDS if _is_waiting(place) else _LOOK_SECONDS)
-        if post.is_answered:
-            self._line.through(post.run)
-        elif not post.is_over and not _is_through(place):
-            log.warning("a request could not be stopped", extra={"task_id": post.name})
-            self._left.append(post)
+        if not post.is_over and not _is_through(place):
+            self._leave(post)
+
+    def _leave(self, post: Post) -> None:
+        log.warning("a request could not be stopped", extra={"task_id": post.name})
+        post.give_up()
+        self._left.append(post)
 
     def _interrupt(self, post: Post) -> _Place | None:
         """Interrupt a request if its turn has come, and none but this one; where it is then."""

@@ -3,6 +3,8 @@
 The engine's liveness probe asks for it: Kubernetes restarts the engine, and the agent sees it go away and come back.
 """
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
@@ -23,10 +25,15 @@ from darkroom_contract.types import DEFAULT_TENANT, Engine, Task, utcnow
 
 log = getLogger(__name__)
 
+#: Of different jobs, or of the warm-up: one or two jobs that fail again and again may themselves be at fault.
 _MOST_FAILURES = 3
 _WARM_UP = "warm-up"
+_REMEMBERED = 20
 #: After this time the engine is tried again: where no probe restarts it, somebody may have mended it.
 _DISTRUST_SECONDS = 600
+#: How long an engine may be silent that has nothing to do: as long as a large model takes to load.
+_SILENCE_SECONDS = 300
+_SAY_SECONDS = 60
 #: A good answer holds so long.
 _GOOD_SECONDS = 1.0
 
@@ -42,18 +49,25 @@ class EngineWatch:
         self._warmup = _warmup_job(settings)
         self._warmup_run: Run | None = None
         self._is_warm = self._warmup is None
-        self._failed_jobs: list[str] = []
+        self._url = settings.runtime_url
+        self._why: tuple[str, bool] | None = None
+        self._say_again_at = 0.0
+        self._failed_jobs: deque[str] = deque(maxlen=_REMEMBERED)
         self._last_failure = 0.0
         self._good_until = 0.0
+        #: Since when the engine has been there, with nothing to do, and has given no good answer.
+        self._silent_since = math.inf
         #: Whether jobs may be received, as of the last ``look``.
         self.is_ready = False
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it does not fail job after job. One job alone that fails again and again may itself be at fault."""
-        failed = set(self._failed_jobs)
-        fails_all = len(self._failed_jobs) >= _MOST_FAILURES and (len(failed) > 1 or _WARM_UP in failed)
-        return not fails_all and not self._engine.is_hung
+        """Whether it neither hangs nor fails job after job."""
+        silent_for = self._clock.now() - self._silent_since
+        if silent_for > _SILENCE_SECONDS:
+            return False
+        failed = len(set(self._failed_jobs)), self._failed_jobs.count(_WARM_UP)
+        return max(failed) < _MOST_FAILURES and not self._engine.is_hung
 
     def look(self, *, is_busy: bool) -> bool:
         """Whether the engine takes jobs. It is not asked while it works, as long as nothing fails.
@@ -63,6 +77,10 @@ class EngineWatch:
         if self.is_ready and self._good_until and (is_busy or self._clock.now() < self._good_until):
             return True
         presence = self._engine.presence()
+        if presence is not Presence.BUSY:
+            self._silent_since = math.inf
+        elif self._silent_since == math.inf and not is_busy:
+            self._silent_since = self._clock.now()
         is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
         if presence is Presence.AWAY or is_over:
             self._failed_jobs.clear()
@@ -70,11 +88,25 @@ class EngineWatch:
         was_ready = self.is_ready
         self.is_ready = presence is Presence.READY and self.is_trusted and (self._is_warm or self._warm_up())
         self._good_until = self._clock.now() + _GOOD_SECONDS
-        if not self.is_ready:
-            log.info("waiting for the runtime", extra={"presence": presence.name, "trusted": self.is_trusted})
-        elif not was_ready:
+        if self.is_ready and not was_ready:
+            self._why = None
             log.info("runtime ready")
+        elif not self.is_ready:
+            self._say_why(presence)
         return self.is_ready
+
+    def _say_why(self, presence: Presence) -> None:
+        """Log why nothing is received: when that changes, and every minute."""
+        why = (presence.name, self.is_trusted)
+        if why == self._why and self._clock.now() < self._say_again_at:
+            return
+        self._why, self._say_again_at = why, self._clock.now() + _SAY_SECONDS
+        extra = {
+            "presence": presence.name,
+            "trusted": self.is_trusted,
+            "failed_jobs": sorted(set(self._failed_jobs)) or None,
+        }
+        log.warning("waiting for the runtime", extra={"runtime_url": self._url, **extra})
 
     @contextmanager
     def generating(self, job_id: str) -> Iterator[None]:

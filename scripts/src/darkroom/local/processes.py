@@ -26,7 +26,8 @@ class Child:
 
     def __init__(self, name: str, module: Iterable[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
-        self._log_path = log
+        #: The file that its output goes to.
+        self.log_path = log
         self._listening: dict[str, Any] = {}
         self._announced = threading.Event()
         # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then stops in order.
@@ -62,7 +63,7 @@ class Child:
 
     def log_tail(self, lines: int = 20) -> str:
         """The end of its log."""
-        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
     def wait(self) -> int:
         """Wait until it ends, and return its exit code."""
@@ -90,7 +91,7 @@ class Child:
     def _copy_output(self) -> None:
         process = self._process
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they were opened as pipes
-        with self._log_path.open("a", encoding="utf-8") as log, process.stdin, process.stdout as output:
+        with self.log_path.open("a", encoding="utf-8") as log, process.stdin, process.stdout as output:
             for line in output:
                 log.write(line)
                 log.flush()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import secrets
-from collections import Counter
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from darkroom.cluster_files import ClusterFiles
 from darkroom.local import kinds
 from darkroom.local.child import STOP_SECONDS
 from darkroom.local.gateway import Gateway, UsagePlan
+from darkroom.local.kubelet import Restarts, free_port, is_distrusted
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
 from darkroom.local.processes import Child, ProcessFailed, stop_all
 from darkroom.local.reconcile import Reconciler
@@ -40,8 +41,8 @@ _HANDLER = "darkroom_api.handler.handler"
 _NAMESPACE = "runtimes"
 #: How many invocations may run at once when the function reserves no concurrency: an account's, by default.
 _ACCOUNT_CONCURRENCY = 1000
-#: How often a child that ended is started again before that counts as no use.
-_MOST_RESTARTS = 3
+#: How often the agents are asked whether their engines have to be restarted, as a liveness probe does.
+_LIVENESS_SECONDS = 10.0
 #: What an agent that is told to stop does after its last job: give messages back, and end.
 _AGENT_LAST_SECONDS = 5
 #: How each engine answers that it is one.
@@ -83,7 +84,10 @@ class Stack:
         #: The processes, by runtime. One that has a real engine is none of ours.
         self.runtimes: dict[str, Child] = {}
         self.agents: dict[str, Child] = {}
-        self._restarts: Counter[str] = Counter()
+        #: The ports of the agents' health and metrics, by runtime: the same after a restart.
+        self._health_ports: dict[str, int] = {}
+        self._restarts = Restarts()
+        self._next_liveness = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -106,6 +110,11 @@ class Stack:
         """The first tenant's API key."""
         return next(iter(self.api_keys.values()))
 
+    @property
+    def aws_url(self) -> str:
+        """Where the emulator of AWS is."""
+        return self.emulator.url()
+
     def aws_client(self, service: str) -> Any:
         """A client of the emulator's."""
         return self._aws.client(service)
@@ -118,6 +127,11 @@ class Stack:
         """The URL of a queue by its name, at the emulator."""
         url: str = self.aws_client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
         return url
+
+    def health_url(self, runtime: str) -> str | None:
+        """Where a runtime's agent answers /healthz, /readyz, /livez/engine and /metrics; None without an agent."""
+        port = self._health_ports.get(runtime)
+        return f"http://127.0.0.1:{port}" if port else None
 
     def agent_environment(self, runtime: str) -> dict[str, str]:
         """The variables of a runtime's agent, as its pod would have them."""
@@ -132,7 +146,7 @@ class Stack:
             "ENGINE": described.engine,
             "RUNTIME_NAME": runtime,
             "RUNTIME_URL": self.runtime_urls[runtime],
-            "HEALTH_PORT": "0",
+            "HEALTH_PORT": str(self._health_ports.get(runtime, 0)),
             "RECEIVE_WAIT_SECONDS": "1",  # so that a stack stops soon
             "SHUTDOWN_BUDGET_SECONDS": str(STOP_SECONDS - _AGENT_LAST_SECONDS),
             "JOB_TIMEOUT_SECONDS": str(described.job_timeout_seconds),
@@ -146,26 +160,28 @@ class Stack:
     def check(self) -> None:
         """See to the children that ended; made to be called about once a second.
 
-        Runtimes and agents are started again, as the kubelet would. Raises ``ProcessFailed`` when that is no use, and
-        when the emulator ended: its data is gone.
+        Runtimes and agents are started again, as the kubelet would, and so is a runtime that its agent trusts no more.
+        Raises ``ProcessFailed`` when that is no use, and when the emulator ended: its data is gone.
         """
         if not self.emulator.running:
             raise ProcessFailed(f"the AWS emulator ended, and its data is gone:\n{self.emulator.log_tail()}")
         for name, child in self.runtimes.items():
-            if self._has_to_restart(child):
+            if self._restarts.has_to_restart(child):
                 self.runtimes[name] = self._start_runtime(name, urlsplit(self.runtime_urls[name]).port or 0)
         for name, child in self.agents.items():
-            if self._has_to_restart(child):
+            if self._restarts.has_to_restart(child):
                 self.agents[name] = self._start_agent(name)
+        if time.monotonic() >= self._next_liveness:
+            self._next_liveness = time.monotonic() + _LIVENESS_SECONDS
+            self._stop_distrusted_runtimes()
 
-    def _has_to_restart(self, child: Child) -> bool:
-        if child.running:
-            return False
-        self._restarts[child.name] += 1
-        if self._restarts[child.name] > _MOST_RESTARTS:
-            raise ProcessFailed(f"{child.name} ended again and again:\n{child.log_tail()}")
-        logger.warning("%s ended and is started again", child.name)
-        return True
+    def _stop_distrusted_runtimes(self) -> None:
+        """The next ``check`` starts them again, so that the agent sees them away."""
+        for name, child in self.runtimes.items():
+            health_url = self.health_url(name)
+            if health_url and is_distrusted(health_url):
+                logger.warning("%s is not trusted by its agent any more and is stopped", child.name)
+                child.stop()
 
     def _start(self) -> None:
         self._options.logs.mkdir(parents=True, exist_ok=True)
@@ -174,7 +190,7 @@ class Stack:
         self._cleanup.callback(self.emulator.stop)
         self._start_runtimes()
         self.aws_environment = {
-            "AWS_ENDPOINT_URL": self.emulator.url(),
+            "AWS_ENDPOINT_URL": self.aws_url,
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_REGION": cluster.region,
@@ -186,12 +202,13 @@ class Stack:
             region_name=cluster.region,
         )
         key_secrets = {(api_key_secret(tenant), "value"): key for tenant, key in self.api_keys.items()}
-        self._aws = kinds.Aws(session, self.emulator.url(), key_secrets)
+        self._aws = kinds.Aws(session, self.aws_url, key_secrets)
         self._api = self._reconcile()
         self.gateway = self.serve_api()
         self.runtime_urls |= {name: child.url() for name, child in self.runtimes.items()}
         self._cleanup.callback(lambda: stop_all(self.agents.values()))
         for name in sorted(self.files.runtimes.keys() - self._options.without_agent):
+            self._health_ports[name] = free_port()
             self.agents[name] = self._start_agent(name)
 
     def _spawn(self, name: str, module: list[str], env: dict[str, str]) -> Child:
