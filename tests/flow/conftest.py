@@ -16,6 +16,13 @@ ROOT = Path(__file__).parents[2]
 INPUTS_RUNTIME = "inputs"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all of these tests: they share a stack."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("flow"))
+
+
 @pytest.fixture(scope="session")
 def files() -> ClusterFiles:
     """The local cluster, with a tenant that may ask for little, and two runtimes without an agent."""

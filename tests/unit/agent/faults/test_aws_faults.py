@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.unit.agent.faults.agents import assert_ended_once, at_work, health, result_of, state_of
+from tests.unit.agent.faults.agents import assert_ended_once, at_work, health, result_of
 from tests.unit.agent.faults.aws_faults import Fault, FaultyAws
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import proxied
