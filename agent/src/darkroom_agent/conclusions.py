@@ -102,7 +102,7 @@ class Conclusions:
     def leave(self, attempt: Attempt) -> Ending:
         """End an attempt over which anything was raised. The next one need not wait for its lease, if S3 takes that."""
         try:
-            attempt.claim.give_back(None, counts=True)
+            attempt.claim.give_back(None, counts=attempt.run.begun_at is not None)
         except Exception as error:  # noqa: BLE001 - the lease ends by itself
             log.warning("lease not ended", extra={"error": type(error).__name__})
         self.count(attempt.trace, "retried")

@@ -69,9 +69,10 @@ class Flow:
         return not self._held
 
     @property
-    def is_engine_idle(self) -> bool:
-        """Whether the engine has no job of this agent's."""
-        return not self._in_engine
+    def is_engine_busy(self) -> bool:
+        """Whether the engine has begun a job of this agent's."""
+        with self._changed:
+            return any(attempt.run.begun_at is not None for attempt in self._in_engine)
 
     @property
     def messages(self) -> list[QueueMessage]:
@@ -206,7 +207,9 @@ class Flow:
     def ended(self, message: QueueMessage) -> None:
         """A message is out of hand."""
         with self._changed:
-            self._held.pop(message, None)
+            held = self._held.pop(message, None)
+            if held and held.attempt in self._in_engine:  # what handed it to the engine broke
+                self._in_engine.remove(held.attempt)
             self._changed.notify_all()
 
     def withdraw(self) -> list[Attempt]:

@@ -29,7 +29,7 @@ from typing import TypeAlias, TypeVar
 from darkroom_agent.attempt import Attempt
 from darkroom_agent.aws import AWS_ERRORS, Patience
 from darkroom_agent.conclusions import PREFIX_FIELD, Conclusions
-from darkroom_agent.endings import Ending, Release
+from darkroom_agent.endings import Ending, Release, backoff
 from darkroom_agent.engines.base import Output, Run, RuntimeEngine
 from darkroom_agent.engines.watch import EngineWatch
 from darkroom_agent.errors import (
@@ -62,6 +62,7 @@ log = getLogger(__name__)
 #: What is left to be done about a message that has no job to run.
 Answer: TypeAlias = Callable[[], Ending]
 _Value = TypeVar("_Value")
+_PATIENT_RECEIVES = 10
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Policy:
             case HeldElsewhere(seconds):
                 log.info("job runs elsewhere", extra={"seconds": seconds, **_names(job)})
                 self.conclusions.count(trace, "duplicate")
-                return partial(Release, max(1.0, min(seconds, self.settings.visibility_timeout_seconds)))
+                return partial(Release, max(1.0, seconds, _patience_with_others(message.receive_count)))
             case claim:
                 run = Run(self.lifecycle.clock, self.settings.job_timeout_seconds)
                 may_deliver = Patience(self.lifecycle, lambda: claim.stops_second_result or not claim.is_lost)
@@ -143,7 +144,7 @@ class Policy:
         outcome = _outcome(lambda: self._generate(attempt))
         if attempt.run.begun_at is not None:
             attempt.note_stage("generate", attempt.run.begun_at, self.lifecycle.clock.now())
-        elif isinstance(outcome, EngineLostError):
+        elif isinstance(outcome, EngineLostError | EngineFailedError):
             return EngineUnavailableError(outcome.message)
         return outcome
 
@@ -166,6 +167,11 @@ def _outcome(call: Callable[[], _Value]) -> _Value | AgentError:
     except Exception as error:
         log.exception("unexpected error")
         return UnexpectedError(f"the agent failed: {type(error).__name__}")
+
+
+def _patience_with_others(receives: int) -> float:
+    """Seconds to stay away from a job that has been found in other hands so often that SQS would soon move it."""
+    return backoff(receives, patience=5).seconds if receives > _PATIENT_RECEIVES else 0.0
 
 
 def _never_finished(attempt: Attempt) -> JobError:

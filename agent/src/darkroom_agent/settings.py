@@ -28,7 +28,7 @@ class Settings(Environment):
     job_timeout_seconds: Annotated[float, Field(gt=0, le=14400)] = 900
     max_starts: Annotated[int, Field(ge=1)] = 3
     #: The queue's own: after so many receives SQS moves a message to the dead-letter queue, and tells nobody.
-    max_receive_count: Annotated[int, Field(ge=2)] = 50
+    max_receive_count: Annotated[int, Field(ge=3)] = 50
     #: Whether a job may have another checkpoint loaded first (web UI only).
     dynamic_checkpoint: bool = False
     #: The runtime's own checkpoint: the one for jobs that name none, where checkpoints are dynamic.

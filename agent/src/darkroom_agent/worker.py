@@ -12,7 +12,7 @@ finished is delivered. A receive that waits meanwhile is awaited, and what it br
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from logging import getLogger
 
@@ -82,7 +82,7 @@ class Worker:
             stack.enter_context(repeating("lease heartbeat", clock, _RENEW_SECONDS, self._renew_claims))
             self._preparing = stack.enter_context(ThreadPoolExecutor(MAX_AHEAD, "prepare"))
             self._delivering = stack.enter_context(ThreadPoolExecutor(MAX_DELIVERIES, "deliver"))
-            # What only goes back does not wait for deliveries.
+            # What is handed back does not wait for deliveries.
             self._returning = stack.enter_context(ThreadPoolExecutor(_LANES, "give back"))
             for _ in range(_LANES):
                 stack.enter_context(running("lane", self._feed_engine))
@@ -91,7 +91,7 @@ class Worker:
             while not self._lifecycle.is_stopping:
                 self._lifecycle.beat()
                 room, seconds = flow.room()
-                if not self._watch.look(is_busy=not flow.is_engine_idle):
+                if not self._watch.look(is_busy=flow.is_engine_busy):
                     self._hand_back(flow.withdraw())
                     self._rest()
                 elif room:
@@ -163,20 +163,22 @@ class Worker:
 
     def _feed_engine(self) -> None:
         while attempt := self._flow.next():
-            attempt.run.on_begin = partial(self._begin, attempt)
-            with _logging(attempt):
+            leave = partial(self._conclusions.leave, attempt)
+            with _logging(attempt), self._ending_what_breaks(attempt.message, leave):
+                attempt.run.on_begin = partial(self._begin, attempt)
                 outcome = self._policy.generate(attempt)
-            self._flow.generated(attempt, succeeded=isinstance(outcome, Output))
-            if attempt.run.begun_at is not None:
-                now = self._lifecycle.clock.now()
-                self._metrics.generated(attempt.message.received_at, attempt.run.begun_at, now)
-            self._deliver(attempt, outcome)
+                self._flow.generated(attempt, succeeded=isinstance(outcome, Output))
+                if attempt.run.begun_at is not None:
+                    now = self._lifecycle.clock.now()
+                    self._metrics.generated(attempt.message.received_at, attempt.run.begun_at, now)
+                self._deliver(attempt, outcome)
 
     def _begin(self, attempt: Attempt) -> None:
-        with _logging(attempt):
+        """Say that a job has begun. The engine's client calls it, under a lock: it neither waits nor raises."""
+        with _logging(attempt), suppress(RuntimeError):  # no thread to be had
             log.info("job starts", extra={"task": attempt.job.task, "starts": attempt.claim.starts})
-        if self._conclusions.is_announced(attempt):
-            self._delivering.submit(self._conclusions.announce, attempt)
+            if self._conclusions.is_announced(attempt):
+                self._delivering.submit(self._conclusions.announce, attempt)
 
     def _hand_back(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
@@ -218,7 +220,7 @@ class Worker:
                     self._queue.delete(message)
                 case Release(seconds) if not message.is_lost:  # another agent may have it
                     self._queue.release(message, seconds)
-                case DeadLetter(error):
+                case DeadLetter(error) if not message.is_lost:
                     self._queue.dead_letter(message, error)
                     self._metrics.ended("dead_lettered")
                     log.warning("message dead-lettered", extra={"message_id": message.id, "error": error.code})

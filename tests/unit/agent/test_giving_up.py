@@ -83,8 +83,8 @@ def test_a_message_that_nothing_can_be_done_about_is_moved_with_a_reason(
 
     monkeypatch.setattr(JobStore, "put_state", broken)
     submit(cloud, new_job())
-    receive_and_give_back(cloud, 1)
-    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_receive_count=2), cloud):
+    receive_and_give_back(cloud, 2)
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_receive_count=3), cloud):
         assert cloud.dead_letter()[1]["darkroom-reason"] == JobErrorCode.AWS_UNAVAILABLE
 
 

@@ -66,10 +66,10 @@ class Post:
         """Whether there is an answer, and it is a good one."""
         return self.is_over and self._answer.exception() is None and self._answer.result().status == 200
 
-    def give_up(self) -> None:
+    def give_up(self, *, was_active: bool) -> None:
         """Note that nobody waits for it any more. What could not be interrupted may take the time that it has."""
         run, now = self.run, self.run.clock.now()
-        if self.name is not None and run.begun_at is not None:
+        if self.name is not None and run.begun_at is not None and was_active:
             self._due_at = now
         else:
             self._due_at = (run.begun_at or now) + run.timeout_seconds

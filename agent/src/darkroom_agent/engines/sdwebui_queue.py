@@ -117,7 +117,7 @@ class WebUIQueue:
                 try:
                     turn.check()
                 except TimedOutError as error:
-                    self._leave(post)
+                    self._leave(post, was_active=True)
                     raise EngineUnavailableError(f"the web UI did not answer {path} in time") from error
                 self._look(post)
                 turn.wait(_LOOK_SECONDS)
@@ -192,7 +192,7 @@ class WebUIQueue:
         place: _Place | None = None
         while not post.is_over:
             place = self._interrupt(post)
-            if _is_waiting(place):
+            if _is_waiting(place) and not self._line.is_first(post.run):  # else it waits for somebody else's request
                 until = None
                 if self._is_blocked:
                     break
@@ -202,11 +202,11 @@ class WebUIQueue:
                     break
             post.run.wait(_STOP_LOOK_SECONDS if _is_waiting(place) else _LOOK_SECONDS)
         if not post.is_over and not _is_through(place):
-            self._leave(post)
+            self._leave(post, was_active=not _is_waiting(place))
 
-    def _leave(self, post: Post) -> None:
+    def _leave(self, post: Post, *, was_active: bool) -> None:
         log.warning("a request could not be stopped", extra={"task_id": post.name})
-        post.give_up()
+        post.give_up(was_active=was_active)
         self._left.append(post)
 
     def _interrupt(self, post: Post) -> _Place | None:
