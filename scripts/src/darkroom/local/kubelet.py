@@ -15,6 +15,8 @@ log = getLogger(__name__)
 _MOST_RESTARTS = 3
 #: After so long without one, its restarts are forgotten.
 _FORGET_SECONDS = 60.0
+#: An agent looks at an engine that it does not trust every five seconds at least.
+_AWAY_SECONDS = 15.0
 
 
 class Restarts:
@@ -56,3 +58,10 @@ def is_distrusted(health_url: str) -> bool:
         return httpx.get(f"{health_url}/livez/engine", timeout=2).status_code == httpx.codes.SERVICE_UNAVAILABLE
     except httpx.HTTPError:
         return False
+
+
+def wait_until_trusted(health_url: str) -> None:
+    """Wait until an agent has seen that its engine is away; it looks every few seconds."""
+    give_up = time.monotonic() + _AWAY_SECONDS
+    while is_distrusted(health_url) and time.monotonic() < give_up:
+        time.sleep(0.1)

@@ -23,7 +23,7 @@ from darkroom.cluster_files import ClusterFiles
 from darkroom.local import kinds
 from darkroom.local.child import STOP_SECONDS
 from darkroom.local.gateway import Gateway, UsagePlan
-from darkroom.local.kubelet import Restarts, free_port, is_distrusted
+from darkroom.local.kubelet import Restarts, free_port, is_distrusted, wait_until_trusted
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
 from darkroom.local.processes import Child, ProcessFailed, stop_all
 from darkroom.local.reconcile import Reconciler
@@ -176,12 +176,13 @@ class Stack:
             self._stop_distrusted_runtimes()
 
     def _stop_distrusted_runtimes(self) -> None:
-        """The next ``check`` starts them again, so that the agent sees them away."""
+        """The next ``check`` starts them again, once the agent has seen them away."""
         for name, child in self.runtimes.items():
             health_url = self.health_url(name)
             if health_url and is_distrusted(health_url):
                 logger.warning("%s is not trusted by its agent any more and is stopped", child.name)
                 child.stop()
+                wait_until_trusted(health_url)
 
     def _start(self) -> None:
         self._options.logs.mkdir(parents=True, exist_ok=True)
