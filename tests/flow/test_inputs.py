@@ -1,21 +1,20 @@
 """Input pictures by URL, through the whole flow: the host is a real HTTPS server that only these tests know."""
 
-import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from darkroom.local.stack import Stack
-from darkroom_agent.agent import Agent
-from darkroom_agent.aws import Clients
 from darkroom_agent.fetcher import Fetcher
 from darkroom_agent.settings import Settings
 from tests.flow.conftest import INPUTS_RUNTIME
 from tests.flow.flow import Flow
 from tests.flow.test_guidance_clients import text_to_image
 from tests.unit.agent.pictures_host import PicturesHost
+from tests.unit.agent.support import RunningAgent, at_work, same_clients
 
 
 @pytest.fixture
@@ -24,26 +23,23 @@ def host() -> Iterator[PicturesHost]:
         yield host
 
 
-def run_agent(stack: Stack, fetcher: Fetcher) -> Iterator[None]:
+def own_agent(stack: Stack, fetcher: Fetcher) -> AbstractContextManager[RunningAgent]:
     """An agent of this process for the runtime that the stack gives none."""
-    clients = Clients(stack.aws_client("sqs"), stack.aws_client("sns"), stack.aws_client("s3"))
-    agent = Agent(Settings.load(stack.agent_environment(INPUTS_RUNTIME)), aws=clients, fetcher=fetcher)
-    thread = threading.Thread(target=agent.run, name="agent")
-    thread.start()
-    yield
-    agent.stop()
-    thread.join()
+    clients = same_clients(stack.aws_client("sqs"), stack.aws_client("sns"), stack.aws_client("s3"))
+    return at_work(Settings.load(stack.agent_environment(INPUTS_RUNTIME)), clients, fetcher=fetcher)
 
 
 @pytest.fixture
 def trusting_agent(stack: Stack, host: PicturesHost) -> Iterator[None]:
-    yield from run_agent(stack, host.fetcher())
+    with own_agent(stack, host.fetcher()):
+        yield
 
 
 @pytest.fixture
 def strict_agent(stack: Stack, host: PicturesHost) -> Iterator[None]:
     """It knows the host's name, but not that its address may be fetched from."""
-    yield from run_agent(stack, host.fetcher(loopback_is_allowed=False))
+    with own_agent(stack, host.fetcher(loopback_is_allowed=False)):
+        yield
 
 
 def notification(flow: Flow, url: str) -> Any:

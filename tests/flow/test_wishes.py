@@ -1,7 +1,6 @@
 """What a request may wish for: a format, to be told of the beginning, and an end before the picture."""
 
 import uuid
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from darkroom.local.stack import Stack
 from darkroom_contract.names import Bucket
 from tests.flow.conftest import INPUTS_RUNTIME
 from tests.flow.flow import Flow
-from tests.flow.test_inputs import run_agent
+from tests.flow.test_inputs import own_agent
 from tests.flow.test_jobs import submission
 from tests.unit.agent.pictures_host import PicturesHost
 
@@ -71,7 +70,7 @@ def test_a_job_that_is_cancelled_before_it_begins_is_told_as_cancelled_and_leave
     answers: list[Any] = [flow.post(f"v1/jobs/{request['id']}/cancel", "") for _ in range(2)]
     assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(202, "cancelled")] * 2
     assert flow.post(f"v1/jobs/{request['id']}/cancel", "", tenant="studio").status_code == 404
-    with PicturesHost() as host, contextmanager(run_agent)(stack, host.fetcher()):
+    with PicturesHost() as host, own_agent(stack, host.fetcher()):
         (notification,) = flow.notifications(1, lambda it: it["id"] == request["id"])
     assert (notification["result"], notification["status"]) == (False, "cancelled")
     assert "error" not in notification

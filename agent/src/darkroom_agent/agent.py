@@ -45,22 +45,21 @@ class Agent:
         fetcher: Fetcher | None = None,
         clock: Clock | None = None,
     ) -> None:
-        brief, keeping = aws or Clients.create_brief(), aws or Clients.create_brief()
         aws = aws or Clients.create()
         self._settings = settings
         self._lifecycle = Lifecycle(settings.shutdown_budget_seconds, clock or Clock())
         self._metrics = Metrics(settings.runtime_name)
         self._tracing = Tracing.from_environment(settings.runtime_name, self._lifecycle.clock)
-        for client in {id(client): client for clients in (aws, brief, keeping) for client in clients}.values():
+        for client in set(aws):
             self._metrics.watch_aws(client)
         records: Records = NoRecords()
         if settings.jobs_bucket:
-            store = JobStore(brief.s3, settings.jobs_bucket)
+            store = JobStore(aws.brief_s3, settings.jobs_bucket)
             records = StoredRecords(
                 store, settings.pod_name, settings.visibility_timeout_seconds, self._lifecycle.clock
             )
         engine = engine_of(settings)
-        self._watch = EngineWatch(engine, settings, self._lifecycle)
+        self._watch = EngineWatch(engine, settings, self._lifecycle.clock)
         self._delivery = Delivery(aws, settings)
         conclusions = Conclusions(settings, engine, records, self._delivery, self._metrics)
         policy = Policy(
@@ -73,7 +72,7 @@ class Agent:
             lifecycle=self._lifecycle,
             tracing=self._tracing,
         )
-        queue = RuntimeQueue(aws.sqs, brief.sqs, keeping.sqs, settings, self._lifecycle.clock, self._metrics)
+        queue = RuntimeQueue(aws.sqs, aws.brief_sqs, aws.heartbeat_sqs, settings, self._lifecycle.clock, self._metrics)
         flow = Flow(engine, self._lifecycle.clock)
         self._worker = Worker(queue, flow, self._watch, policy, conclusions, self._lifecycle, self._metrics)
         self._metrics.messages_in_flight.set_function(lambda: len(flow.messages))

@@ -42,34 +42,41 @@ class Clients:
     sqs: SQSClient
     sns: SNSClient
     s3: S3Client
+    #: For holds on jobs and messages: they give up long before a lease or a visibility timeout is over.
+    brief_s3: S3Client
+    brief_sqs: SQSClient
+    #: The heartbeat's own connections: nothing else can keep it waiting.
+    heartbeat_sqs: SQSClient
 
     @classmethod
-    def create(cls, *, read_seconds: float = 30, attempts: int = 3) -> Self:
-        """Clients as the AWS SDK's own environment has it. A receive alone may take 20 seconds."""
-        retries: Any = {"mode": "standard", "total_max_attempts": attempts}
-        # As many connections as there are threads: none waits for another's.
-        config = Config(
-            connect_timeout=5,
-            read_timeout=read_seconds,
-            retries=retries,
-            max_pool_connections=32,
-            parameter_validation=False,  # the types are checked before; AWS checks the values
-        )
+    def create(cls) -> Self:
+        """Clients as the AWS SDK's own environment has it."""
         # The SDK itself reads AWS_DEFAULT_REGION only.
         session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+        patient, brief = _config(read_seconds=30, attempts=3), _config(read_seconds=5, attempts=2)
         return cls(
-            sqs=session.client("sqs", config=config),
-            sns=session.client("sns", config=config),
-            s3=session.client("s3", config=config),
+            sqs=session.client("sqs", config=patient),
+            sns=session.client("sns", config=patient),
+            s3=session.client("s3", config=patient),
+            brief_s3=session.client("s3", config=brief),
+            brief_sqs=session.client("sqs", config=brief),
+            heartbeat_sqs=session.client("sqs", config=brief),
         )
 
     def __iter__(self) -> Iterator[BaseClient]:
-        return iter((self.sqs, self.sns, self.s3))
+        return iter(vars(self).values())
 
-    @classmethod
-    def create_brief(cls) -> Self:
-        """Clients for heartbeats: they give up long before a lease or a visibility timeout is over."""
-        return cls.create(read_seconds=5, attempts=2)
+
+def _config(*, read_seconds: float, attempts: int) -> Config:
+    """A receive alone may take 20 seconds to read."""
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    return Config(
+        connect_timeout=5,
+        read_timeout=read_seconds,
+        retries=retries,
+        max_pool_connections=32,  # as many as there are threads: none waits for another's
+        parameter_validation=False,  # the types are checked before; AWS checks the values
+    )
 
 
 def status_of(error: BotoCoreError | ClientError) -> int | None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from logging import getLogger
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -36,7 +35,6 @@ log = getLogger(__name__)
 _UPLOADS = 8
 #: The metadata that tells a run's own objects from those of another run with the same name.
 _NONCE = "darkroom-nonce"
-_NO_TRACE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -119,13 +117,11 @@ class Delivery:
                 raise _KeyTaken from error
         return names.s3_url(self._bucket, key)
 
-    def notify(
-        self, job: JobReference, result: ResultRecord, patience: Patience, trace: Mapping[str, str] = _NO_TRACE
-    ) -> None:
+    def notify(self, job: JobReference, result: ResultRecord, patience: Patience, trace: Mapping[str, str]) -> None:
         """Tell the result topic what came of a job; ``trace`` are the attributes that continue its trace."""
         patience(lambda: self._publish(Notification.of(job, result), trace))
 
-    def notify_running(self, job: Job, runtime: str, trace: Mapping[str, str] = _NO_TRACE) -> None:
+    def notify_running(self, job: Job, runtime: str, trace: Mapping[str, str]) -> None:
         """Tell the result topic that a runtime begins a job. It is told once or not at all: the job does not wait."""
         try:
             self._publish(Notification.running(job, runtime), trace)

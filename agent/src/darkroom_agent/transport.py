@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 log = getLogger(__name__)
 
-#: What SQS says of a receipt that counts no more: the message was deleted, or is no longer this agent's. The query
-#: protocol calls an expired receipt an ``InvalidParameterValue``.
-_GONE = ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
-
 #: SQS keeps a message for twelve hours in all, however often that is extended; a minute for the clocks.
 _LONGEST_VISIBILITY_SECONDS = 12 * 3600 - 60
 #: SQS takes ten attributes a message.
@@ -158,7 +154,7 @@ class RuntimeQueue:
         for failure in answer.get("Failed", []):
             message = messages[int(failure["Id"])]
             self._metrics.extended(ok=False)
-            if failure["Code"].rpartition(".")[2] in _GONE:
+            if _is_gone(failure["Code"]):
                 message.is_gone = True
                 log.warning("message lost", extra={"message_id": message.id})
             else:
@@ -176,7 +172,7 @@ class RuntimeQueue:
                 VisibilityTimeout=min(math.ceil(seconds), _LONGEST_VISIBILITY_SECONDS),
             )
         except ClientError as error:
-            if error.response["Error"]["Code"].rpartition(".")[2] not in _GONE:
+            if not _is_gone(error.response["Error"]["Code"]):
                 raise
 
     def delete(self, message: QueueMessage) -> None:
@@ -202,6 +198,14 @@ class RuntimeQueue:
             MessageSystemAttributes={"AWSTraceHeader": _text(message.trace_header)} if message.trace_header else {},
         )
         self.delete(message)
+
+
+def _is_gone(code: str) -> bool:
+    """Whether SQS says that a receipt counts no more: the message was deleted, or is no longer this agent's.
+
+    The query protocol calls an expired receipt an ``InvalidParameterValue``.
+    """
+    return code.rpartition(".")[2] in ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
 
 
 def _text(value: str) -> MessageAttributeValueTypeDef:

@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from darkroom_demo import serving
+from tests.emulator import emulated_aws
 from tests.unit.agent.pictures_host import PicturesHost
 from tests.unit.agent.support import Cloud, running
 
@@ -27,11 +27,8 @@ def _attentive() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def aws_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with emulated_aws() as url:
+        yield url
 
 
 @pytest.fixture

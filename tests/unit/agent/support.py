@@ -2,14 +2,16 @@
 
 import io
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+import httpx
 from botocore.config import Config
 from PIL import Image
 
@@ -23,6 +25,11 @@ from darkroom_agent.transport import QueueMessage
 from darkroom_contract.records import StateRecord
 from darkroom_contract.store import JobStore
 from tests.workflows import text_to_image
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
+    from types_boto3_sqs import SQSClient
 
 DEADLINE = 30
 SMALL = {"prompt": "a lighthouse", "steps": 1, "width": 64, "height": 64, "seed": 7}
@@ -83,6 +90,19 @@ def workflow_with_input(image: str) -> dict[str, Any]:
     return nodes
 
 
+class ToldClock(Clock):
+    """A clock that goes when it is told to; who waits for an event by it waits but a moment."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, event: threading.Event | threading.Condition, seconds: float) -> bool:
+        return event.wait(min(seconds, 0.01))
+
+
 def held_message(clock: Clock, number: int = 1) -> QueueMessage:
     """A message that was just received, and is held for a minute."""
     return QueueMessage(
@@ -103,6 +123,11 @@ _SESSION = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test",
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)
 
 
+def same_clients(sqs: "SQSClient", sns: "SNSClient", s3: "S3Client") -> Clients:
+    """Clients of an agent that does not keep its calls apart."""
+    return Clients(sqs=sqs, sns=sns, s3=s3, brief_s3=s3, brief_sqs=sqs, heartbeat_sqs=sqs)
+
+
 class Cloud:
     """A topic for prompts, a runtime's queues, a topic for results with a queue, and three buckets."""
 
@@ -110,7 +135,7 @@ class Cloud:
         self.sqs = _SESSION.client("sqs", endpoint_url=endpoint, config=_CONFIG)
         self.sns = _SESSION.client("sns", endpoint_url=endpoint, config=_CONFIG)
         self.s3 = _SESSION.client("s3", endpoint_url=endpoint, config=_CONFIG)
-        self.clients = Clients(sqs=self.sqs, sns=self.sns, s3=self.s3)
+        self.clients = same_clients(self.sqs, self.sns, self.s3)
         self.prompts = self.sns.create_topic(Name=f"{name}-prompts")["TopicArn"]
         self.results = self.sns.create_topic(Name=f"{name}-results")["TopicArn"]
         self.queue = self._queue(f"{name}-runtime")
@@ -205,6 +230,28 @@ class Cloud:
         }
         return Settings.model_validate(values)
 
+    def environment(self, engine: str, runtime_url: str, **changes: str) -> dict[str, str]:
+        """The environment of an agent's process; `changes` by variable."""
+        return {
+            "PATH": os.environ["PATH"],
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": self.sqs.meta.endpoint_url,
+            "QUEUE_URL": self.queue,
+            "DEAD_LETTER_QUEUE_URL": self.dead_letter_queue,
+            "RESULT_TOPIC_ARN": self.results,
+            "OUTPUT_BUCKET": self.outputs,
+            "JOBS_BUCKET": self.jobs,
+            "ENGINE": engine,
+            "RUNTIME_NAME": "sdxl",
+            "RUNTIME_URL": runtime_url,
+            "HEALTH_PORT": "0",
+            "RECEIVE_WAIT_SECONDS": "1",
+            **changes,
+        }
+
 
 def failed_state(cloud: Cloud, tenant: str, job_id: str) -> StateRecord | None:
     """A job's state, once a start of it has failed."""
@@ -219,6 +266,11 @@ class RunningAgent:
     agent: Agent
     thread: threading.Thread
 
+    def health(self, path: str) -> int:
+        """What a health path answers with."""
+        url = f"http://127.0.0.1:{self.agent.health_port.result(DEADLINE)}{path}"
+        return httpx.get(url, timeout=DEADLINE).status_code
+
     def stop(self) -> None:
         """Stop it, and wait until it has."""
         self.agent.stop()
@@ -226,11 +278,18 @@ class RunningAgent:
         assert not self.thread.is_alive()
 
 
+def running(settings: Settings, cloud: Cloud, fetcher: Fetcher | None = None) -> AbstractContextManager[RunningAgent]:
+    """Run an agent of a cloud's for as long as the context lasts."""
+    return at_work(settings, cloud.clients, fetcher=fetcher)
+
+
 @contextmanager
-def running(settings: Settings, cloud: Cloud, fetcher: Fetcher | None = None) -> Iterator[RunningAgent]:
+def at_work(
+    settings: Settings, aws: Clients, clock: Clock | None = None, fetcher: Fetcher | None = None
+) -> Iterator[RunningAgent]:
     """Run an agent for as long as the context lasts."""
-    agent = Agent(settings, aws=cloud.clients, fetcher=fetcher)
-    thread = threading.Thread(target=agent.run, name="agent")
+    agent = Agent(settings, aws=aws, clock=clock, fetcher=fetcher)
+    thread = threading.Thread(target=agent.run, name=settings.pod_name)
     thread.start()
     started = RunningAgent(agent, thread)
     try:

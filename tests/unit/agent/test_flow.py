@@ -8,7 +8,6 @@ import pytest
 from darkroom_agent import flow as bounds
 from darkroom_agent.attempt import Attempt
 from darkroom_agent.aws import Patience
-from darkroom_agent.clock import Clock
 from darkroom_agent.engines.base import Run, RuntimeEngine
 from darkroom_agent.flow import MAX_AHEAD, MAX_DELIVERIES, Flow
 from darkroom_agent.forecast import _HANDING_SECONDS, _LONGEST_PREPARING_SECONDS, Forecast
@@ -16,21 +15,8 @@ from darkroom_agent.records import Claim
 from darkroom_agent.tracing import JobTrace
 from darkroom_agent.transport import QueueMessage
 from darkroom_contract.job import Job
-from tests.unit.agent.support import DEADLINE, eventually, held_message
+from tests.unit.agent.support import DEADLINE, ToldClock, eventually, held_message
 from tests.unit.agent.test_messages import new_job
-
-
-class ToldClock(Clock):
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event | threading.Condition, seconds: float) -> bool:
-        return event.wait(min(seconds, 0.01))
 
 
 class Engine:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -11,14 +10,13 @@ from darkroom_agent.clock import Clock
 from darkroom_agent.engines.base import Output, Presence, Run
 from darkroom_agent.engines.watch import EngineWatch
 from darkroom_agent.errors import AwsUnavailableError, EngineFailedError, EngineRefusedError
-from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.settings import Settings
 from darkroom_contract.errors import JobError, JobErrorCode
 from darkroom_contract.job import Job
 from darkroom_contract.store import JobStore
 from darkroom_contract.types import utcnow
 from darkroom_function.model_runtime import MAX_RECEIVE_COUNT
-from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
+from tests.unit.agent.support import SMALL, Cloud, eventually, guidance_message, running
 from tests.unit.agent.test_messages import TOO_LARGE, new_job, pictures, stale_state, submit
 
 
@@ -90,14 +88,13 @@ def test_a_message_that_nothing_can_be_done_about_is_moved_with_a_reason(
 
 def test_an_engine_that_fails_job_after_job_gets_no_more_and_its_probe_fails(cloud: Cloud, webui: str) -> None:
     with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
-        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
         for _ in range(3):
-            assert httpx.get(f"{health}/livez/engine").status_code == 200
+            assert agent.health("/livez/engine") == 200
             cloud.send(guidance_message(TOO_LARGE))
             assert cloud.notification()["error"]["code"] == JobErrorCode.ENGINE_FAILED
-        eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
-        assert httpx.get(f"{health}/livez/engine").status_code == 503
-        assert httpx.get(f"{health}/healthz").status_code == 200
+        eventually(lambda: agent.health("/readyz") == 503)
+        assert agent.health("/livez/engine") == 503
+        assert agent.health("/healthz") == 200
         cloud.send(guidance_message(SMALL))
     attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
     assert attributes["ApproximateNumberOfMessages"] == "1"
@@ -141,7 +138,7 @@ def watch_of(engine: Engine) -> EngineWatch:
             "runtime_url": "http://127.0.0.1:7860",
         }
     )
-    return EngineWatch(engine, settings, Lifecycle(0, Clock()))
+    return EngineWatch(engine, settings, Clock())
 
 
 def look(watch: EngineWatch) -> bool:
@@ -181,8 +178,7 @@ def test_jobs_that_wait_for_an_engine_that_has_failed_too_often_go_back_unharmed
     for _ in range(12):
         submit(cloud, new_job(TOO_LARGE))
     with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
-        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
-        eventually(lambda: httpx.get(f"{health}/livez/engine").status_code == 503)
+        eventually(lambda: agent.health("/livez/engine") == 503)
         eventually(lambda: cloud.in_flight() == 0)
     assert 3 <= cloud.count(cloud.result_queue) <= 4  # the fourth was in the engine when the third failed
 

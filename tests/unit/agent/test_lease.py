@@ -12,7 +12,7 @@ from darkroom_contract.job import Job
 from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
-from tests.unit.agent.support import SMALL, Cloud, eventually, guidance_message, held_message, running
+from tests.unit.agent.support import SMALL, Cloud, ToldClock, eventually, guidance_message, held_message, running
 from tests.unit.agent.test_messages import new_job, stale_state, submit
 
 
@@ -138,16 +138,6 @@ def test_a_hold_that_was_over_once_is_lost_whatever_comes_later() -> None:
     assert not message.is_lost
     message.held_until = message.clock.now()
     assert message.is_lost
-
-
-class ToldClock(Clock):
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
 
 
 def test_a_lease_is_renewed_by_the_agents_own_clock_though_the_hosts_was_set_back(

@@ -1,12 +1,9 @@
 """What the metrics of an agent say."""
 
-from collections.abc import Iterator
-
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto.server import ThreadedMotoServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from darkroom_agent.metrics import Metrics
@@ -18,15 +15,6 @@ _SESSION = boto3.Session("test", "test", region_name="us-east-1")
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics("sdxl")
-
-
-@pytest.fixture(scope="module")
-def aws_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -1,7 +1,6 @@
 """The agent as a process: its environment, its logs, its end."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -41,26 +40,8 @@ class Process:
 
 
 @pytest.fixture
-def environment(cloud: Cloud, aws_endpoint: str, webui: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_ENDPOINT_URL": aws_endpoint,
-        "QUEUE_URL": cloud.queue,
-        "DEAD_LETTER_QUEUE_URL": cloud.dead_letter_queue,
-        "RESULT_TOPIC_ARN": cloud.results,
-        "OUTPUT_BUCKET": cloud.outputs,
-        "JOBS_BUCKET": cloud.jobs,
-        "ENGINE": "sdwebui",
-        "RUNTIME_NAME": "sdxl",
-        "RUNTIME_URL": webui,
-        "HEALTH_PORT": "0",
-        "RECEIVE_WAIT_SECONDS": "1",
-        "LOG_LEVEL": "DEBUG",
-    }
+def environment(cloud: Cloud, webui: str) -> dict[str, str]:
+    return cloud.environment("sdwebui", webui, LOG_LEVEL="DEBUG")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Starting and stopping: what happens to the job that runs, and to those that wait."""
 
-import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from darkroom.local.kubelet import free_port
 from darkroom_agent.endings import backoff
 from darkroom_agent.errors import InputUnavailableError
 from darkroom_agent.fetcher import Fetcher, SecondsLeft
@@ -169,10 +169,9 @@ def test_a_job_whose_runtime_goes_away_is_given_back_and_no_other_is_taken(cloud
         url = runtime.enter_context(serving(engine="comfyui", seconds_per_step=0.2)).url
         job_id = cloud.send(long_job("comfyui"))
         with running(cloud.settings(engine="comfyui", runtime_url=url), cloud) as agent:
-            health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
             eventually(state_with_progress(cloud, job_id))
             runtime.close()
-            eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
+            eventually(lambda: agent.health("/readyz") == 503)
     found = cloud.store.state("default", job_id)
     assert found is not None
     state = found[0]
@@ -195,29 +194,21 @@ def demo_on(port: int) -> Iterator[None]:
             process.terminate()
 
 
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
 def test_nothing_is_received_while_the_runtime_does_not_answer(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     settings = cloud.settings(engine="sdwebui", runtime_url=f"http://127.0.0.1:{port}")
     with caplog.at_level("INFO", "darkroom_agent"), running(settings, cloud) as agent:
-        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
         cloud.send(guidance_message(SMALL))
         eventually(lambda: caplog.text.count("waiting for the runtime") > 3)
         attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
         assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
-        assert httpx.get(f"{health}/readyz").status_code == 503
-        assert httpx.get(f"{health}/healthz").status_code == 200
-        assert httpx.get(f"{health}/else").status_code == 404
+        assert agent.health("/readyz") == 503
+        assert agent.health("/healthz") == 200
+        assert agent.health("/else") == 404
         with demo_on(port):
             assert cloud.notification()["status"] == "completed"
-            assert httpx.get(f"{health}/readyz").status_code == 200
-        eventually(lambda: httpx.get(f"{health}/readyz").status_code == 503)
+            assert agent.health("/readyz") == 200
+        eventually(lambda: agent.health("/readyz") == 503)
 
 
 def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(
@@ -246,8 +237,7 @@ def test_the_agent_says_that_it_takes_no_more_jobs_as_soon_as_it_is_told_to_stop
     with serving(engine="sdwebui", seconds_per_step=0.2) as server:
         cloud.send(long_job("sdwebui", steps=10))
         with running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud) as agent:
-            health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
             eventually(lambda: not is_idle("sdwebui", server.url))
-            assert httpx.get(f"{health}/readyz").status_code == 200
+            assert agent.health("/readyz") == 200
             agent.agent.stop()
-            assert httpx.get(f"{health}/readyz").status_code == 503
+            assert agent.health("/readyz") == 503

@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from darkroom_agent.clock import Clock
 from darkroom_agent.tracing import JobTrace, Tracing
 from darkroom_contract.errors import JobError, JobErrorCode
+from tests.unit.agent.support import ToldClock
 
 DEADLINE = 30
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,15 +32,6 @@ PROMPT = "nobody may read this prompt"
 BODY = json.dumps({"content": {"prompt": PROMPT}})
 
 
-class StoppedClock(Clock):
-    """A clock whose time a test sets."""
-
-    at = 1000.0
-
-    def now(self) -> float:
-        return self.at
-
-
 class Spans:
     """What a tracing recorded."""
 
@@ -47,7 +39,7 @@ class Spans:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.clock = StoppedClock()
+        self.clock = ToldClock()
         self.tracing = Tracing("sdxl", self.clock, provider)
 
     def all(self) -> dict[str, ReadableSpan]:
@@ -156,7 +148,7 @@ def test_stages_are_parts_of_the_job_whichever_thread_they_are_in(spans: Spans) 
 
 def test_a_stage_that_is_over_has_the_times_that_it_had(spans: Spans) -> None:
     trace = start(spans.tracing)
-    trace.add_stage("generate", spans.clock.at - 30, spans.clock.at - 10)
+    trace.add_stage("generate", spans.clock.time - 30, spans.clock.time - 10)
     trace.end("completed")
     generate, job = spans.all()["generate"], spans.all()["job"]
     assert generate.start_time

@@ -8,7 +8,7 @@ import pytest
 from darkroom_agent.engines.base import Output, Run
 from darkroom_agent.engines.sdwebui import WebUI
 from darkroom_contract.job import Job
-from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, running
+from tests.unit.agent.support import SMALL, Cloud, eventually, guidance_message, running
 from tests.unit.agent.test_messages import TOO_LARGE
 
 WARMUP = json.dumps({**SMALL, "prompt": "warm"})
@@ -40,18 +40,16 @@ def test_an_agent_that_is_stopped_while_its_engine_warms_up_ends(cloud: Cloud, s
     long = json.dumps({**SMALL, "steps": 150})
     settings = cloud.settings(engine="sdwebui", runtime_url=slow_webui, warmup=long)
     with running(settings, cloud) as agent:
-        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
         eventually(lambda: httpx.get(f"{slow_webui}/sdapi/v1/progress").json()["progress"] > 0)
-        assert httpx.get(f"{health}/readyz").status_code == 503
+        assert agent.health("/readyz") == 503
         agent.stop()
 
 
 def test_an_engine_that_never_warms_up_fails_its_probe_so_that_it_is_restarted(cloud: Cloud, webui: str) -> None:
     cloud.send(guidance_message(SMALL))
     with running(cloud.settings(engine="sdwebui", runtime_url=webui, warmup=json.dumps(TOO_LARGE)), cloud) as agent:
-        health = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}"
-        eventually(lambda: httpx.get(f"{health}/livez/engine").status_code == 503)
-        assert httpx.get(f"{health}/readyz").status_code == 503
+        eventually(lambda: agent.health("/livez/engine") == 503)
+        assert agent.health("/readyz") == 503
         assert cloud.count(cloud.result_queue) == 0
 
 

@@ -12,7 +12,6 @@ from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from darkroom_api.service import service
 from darkroom_contract.message import Received, receive
@@ -21,6 +20,7 @@ from darkroom_contract.records import RequestRecord
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.store import JobStore
 from darkroom_contract.types import Engine
+from tests.emulator import emulated_aws
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -129,19 +129,15 @@ class Emulator:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
     session = boto3.Session("test", "test", region_name=REGION)
-    yield Emulator(
-        url,
-        session.client("s3", endpoint_url=url),
-        session.client("sns", endpoint_url=url),
-        session.client("sqs", endpoint_url=url),
-    )
-    service.cache_clear()
-    server.stop()
+    with emulated_aws() as url:
+        yield Emulator(
+            url,
+            session.client("s3", endpoint_url=url),
+            session.client("sns", endpoint_url=url),
+            session.client("sqs", endpoint_url=url),
+        )
+        service.cache_clear()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from darkroom.local import kinds
 from darkroom.local.reconcile import NotReady, Reconciler
@@ -22,6 +21,7 @@ from darkroom_function import model_runtime, prompt_api, storage
 from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
 from darkroom_function.gateway import api_key_secret
 from darkroom_function.managed import Composed, Observed
+from tests.emulator import emulated_aws
 
 RUNTIME = Runtime(engine=Engine.SDWEBUI, checkpoint="a.safetensors")
 IMAGES = Images(api=f"test/api@sha256:{0:064}")
@@ -72,11 +72,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def endpoint_url() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with emulated_aws() as url:
+        yield url
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 import pytest
 from botocore.client import BaseClient
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner, Result
 
 from darkroom import dead_letters, endpoint
@@ -34,6 +33,7 @@ from darkroom_contract.records import RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus
+from tests.emulator import emulated_aws
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -171,11 +171,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def aws_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with emulated_aws() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 
+from darkroom_agent.clock import Clock
 from darkroom_agent.engines.base import Presence, Run, RuntimeEngine
 from darkroom_agent.errors import (
     AgentError,
@@ -18,7 +19,6 @@ from darkroom_agent.errors import (
     PermanentError,
     TimedOutError,
 )
-from darkroom_agent.lifecycle import Lifecycle
 from darkroom_agent.settings import Settings
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import DEFAULT_TENANT, Engine, Task, utcnow
@@ -41,14 +41,13 @@ _GOOD_SECONDS = 1.0
 class EngineWatch:
     """Knows how an engine fares. ``look`` is for one thread; ``generating`` for any."""
 
-    def __init__(self, engine: RuntimeEngine, settings: Settings, lifecycle: Lifecycle) -> None:
+    def __init__(self, engine: RuntimeEngine, settings: Settings, clock: Clock) -> None:
         self._engine = engine
-        self._lifecycle = lifecycle
-        self._clock = lifecycle.clock
+        self._clock = clock
         self._timeout = settings.job_timeout_seconds
         self._warmup = _warmup_job(settings)
         self._warmup_run: Run | None = None
-        self._is_warm = self._warmup is None
+        self._is_warm = False
         self._url = settings.runtime_url
         self._why: tuple[str, bool] | None = None
         self._say_again_at = 0.0
@@ -84,7 +83,7 @@ class EngineWatch:
         is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
         if presence is Presence.AWAY or is_over:
             self._failed_jobs.clear()
-            self._is_warm = self._warmup is None
+            self._is_warm = False
         was_ready = self.is_ready
         self.is_ready = presence is Presence.READY and self.is_trusted and (self._is_warm or self._warm_up())
         self._good_until = self._clock.now() + _GOOD_SECONDS
@@ -118,7 +117,7 @@ class EngineWatch:
             self._last_failure = self._clock.now()
             self._good_until = 0.0
             if isinstance(error, EngineLostError):
-                self._is_warm = self._warmup is None
+                self._is_warm = False
             raise
         except AgentError:
             self._good_until = 0.0

@@ -6,36 +6,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-import httpx
-
-from darkroom_agent.agent import Agent
-from darkroom_agent.aws import Clients
-from darkroom_agent.clock import Clock
-from darkroom_agent.settings import Settings
 from darkroom_contract.records import ResultRecord, StateRecord
 from darkroom_contract.v1 import JobStatus
 from tests.unit.agent.faults.engine_proxy import EngineProxy
 from tests.unit.agent.faults.gpu import is_picture_of
-from tests.unit.agent.support import DEADLINE, Cloud, RunningAgent, eventually
-
-
-@contextmanager
-def at_work(settings: Settings, aws: Clients, clock: Clock | None = None) -> Iterator[RunningAgent]:
-    """Run an agent for as long as the context lasts."""
-    agent = Agent(settings, aws=aws, clock=clock)
-    thread = threading.Thread(target=agent.run, name=settings.pod_name)
-    thread.start()
-    started = RunningAgent(agent, thread)
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-def health(agent: RunningAgent, path: str) -> int:
-    """What a health path of an agent answers with."""
-    url = f"http://127.0.0.1:{agent.agent.health_port.result(DEADLINE)}{path}"
-    return httpx.get(url, timeout=DEADLINE).status_code
+from tests.unit.agent.support import Cloud, RunningAgent, eventually
 
 
 @contextmanager
@@ -46,11 +21,11 @@ def kubelet(agent: RunningAgent, proxy: EngineProxy) -> Iterator[list[float]]:
 
     def probe() -> None:
         while not ended.wait(0.1):
-            if health(agent, "/livez/engine") == 503:
+            if agent.health("/livez/engine") == 503:
                 proxy.mend()
                 proxy.restart()
                 restarts.append(agent.agent._lifecycle.clock.now())
-                eventually(lambda: ended.is_set() or health(agent, "/livez/engine") == 200)
+                eventually(lambda: ended.is_set() or agent.health("/livez/engine") == 200)
 
     thread = threading.Thread(target=probe, name="kubelet")
     thread.start()

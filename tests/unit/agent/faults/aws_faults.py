@@ -15,7 +15,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 from moto.core.botocore_stubber import MockRawResponse
 
-from darkroom_agent.aws import Clients
+from tests.unit.agent.support import same_clients
 
 _SESSION = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)
@@ -49,7 +49,7 @@ class FaultyAws:
         sqs = _SESSION.client("sqs", endpoint_url=endpoint, config=_CONFIG)
         sns = _SESSION.client("sns", endpoint_url=endpoint, config=_CONFIG)
         s3 = _SESSION.client("s3", endpoint_url=endpoint, config=_CONFIG)
-        self.clients = Clients(sqs=sqs, sns=sns, s3=s3)
+        self.clients = same_clients(sqs, sns, s3)
         #: The operations that were tried, as ``s3.PutObject``.
         self.calls: list[str] = []
         #: How many of them failed.

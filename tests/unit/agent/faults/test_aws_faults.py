@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from tests.unit.agent.faults.agents import assert_ended_once, at_work, health, result_of
+from tests.unit.agent.faults.agents import assert_ended_once, result_of
 from tests.unit.agent.faults.aws_faults import Fault, FaultyAws
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import proxied
 from tests.unit.agent.faults.gpu import content, message
-from tests.unit.agent.support import Cloud, eventually
+from tests.unit.agent.support import Cloud, at_work, eventually
 from tests.unit.agent.test_messages import new_job, submit
 
 #: Every call that the agent makes for a job.
@@ -87,7 +87,7 @@ def test_what_is_denied_is_done_as_soon_as_it_is_granted(cloud: Cloud, aws: Faul
         with at_work(settings, aws.clients, clock) as agent:
             jobs = {cloud.send(message("sdwebui", seed)): seed for seed in (1, 2)}
             eventually(lambda: aws.failed > 3)
-            assert health(agent, "/healthz") == 200
+            assert agent.health("/healthz") == 200
             assert cloud.count(cloud.result_queue) == 0
             aws.mend()
             assert_ended_once(cloud, jobs)

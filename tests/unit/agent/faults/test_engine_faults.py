@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from darkroom_contract.errors import JobErrorCode
-from tests.unit.agent.faults.agents import assert_ended_once, at_work, health, kubelet, result_of, state_of
+from tests.unit.agent.faults.agents import assert_ended_once, kubelet, result_of, state_of
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import EngineProxy, proxied
 from tests.unit.agent.faults.gpu import message
 from tests.unit.agent.faults.http_proxy import Fault
-from tests.unit.agent.support import Cloud, RunningAgent, eventually
+from tests.unit.agent.support import Cloud, RunningAgent, at_work, eventually
 
 both_engines = pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])
 web_ui_or_slow = pytest.mark.parametrize("engine", ["sdwebui", pytest.param("comfyui", marks=pytest.mark.slow)])
@@ -126,7 +126,7 @@ def test_a_job_waits_untouched_for_an_engine_that_is_down_at_the_start(cloud: Cl
         proxy.kill()
         with agent_on(cloud, proxy) as agent:
             job_id = cloud.send(message(engine, 1))
-            eventually(lambda: health(agent, "/readyz") == 503)
+            eventually(lambda: agent.health("/readyz") == 503)
             assert state_of(cloud, job_id) is None
             proxy.start()
             assert_ended_once(cloud, {job_id: 1})
@@ -142,7 +142,7 @@ def test_jobs_of_an_engine_that_goes_down_in_mid_queue_wait_for_its_return(cloud
         jobs = {cloud.send(message(engine, seed, LONG)): seed for seed in range(1, 4)}
         eventually(lambda: proxy.gpu.finished)
         proxy.kill()
-        eventually(lambda: health(agent, "/readyz") == 503)
+        eventually(lambda: agent.health("/readyz") == 503)
         proxy.start()
         assert_ended_once(cloud, jobs)
     assert len(proxy.gpu.begun) <= len(jobs) + 1
@@ -191,7 +191,7 @@ def test_an_idle_engine_that_answers_nothing_any_more_is_restarted_by_its_probe(
 ) -> None:
     monkeypatch.setattr("tests.unit.agent.support.DEADLINE", 15)
     with proxied(engine) as proxy, agent_on(cloud, proxy, job_timeout_seconds=10) as agent:
-        eventually(lambda: health(agent, "/readyz") == 200)
+        eventually(lambda: agent.health("/readyz") == 200)
         proxy.hang()
-        eventually(lambda: health(agent, "/readyz") == 503)
-        eventually(lambda: health(agent, "/livez/engine") == 503)
+        eventually(lambda: agent.health("/readyz") == 503)
+        eventually(lambda: agent.health("/livez/engine") == 503)

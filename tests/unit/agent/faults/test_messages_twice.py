@@ -13,11 +13,11 @@ from moto.sqs.models import sqs_backends
 from darkroom_contract.errors import JobErrorCode
 from darkroom_contract.store import StateConflict
 from darkroom_contract.types import utcnow
-from tests.unit.agent.faults.agents import assert_ended_once, at_work, everything_told, state_of
+from tests.unit.agent.faults.agents import assert_ended_once, everything_told, state_of
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import EngineProxy, proxied
 from tests.unit.agent.faults.gpu import content, message
-from tests.unit.agent.support import Cloud, eventually
+from tests.unit.agent.support import Cloud, at_work, eventually
 from tests.unit.agent.test_messages import message_of, new_job, submit
 
 MALFORMED = (

@@ -84,7 +84,7 @@ def test_a_picture_that_is_being_uploaded_is_delivered_and_the_gpu_not_asked_aga
     aws.listen()
     uploading = aws.fail(Fault.HELD, "^PUT .*[.]png", times=1)
     with proxied("sdwebui") as proxy:
-        with process(cloud, proxy, "first", endpoint=aws.url, VISIBILITY_TIMEOUT_SECONDS="30") as agent:
+        with process(cloud, proxy, "first", AWS_ENDPOINT_URL=aws.url, VISIBILITY_TIMEOUT_SECONDS="30") as agent:
             job_id = cloud.send(message("sdwebui", 1))
             assert uploading.wait(DEADLINE)
             agent.process.terminate()
