@@ -5,9 +5,11 @@ Every fact but the state is written once, by conditional PUT: the first writer w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from darkroom_contract.names import JobFact, job_key
+from darkroom_contract.names import JobFact, archived_result_key, job_key
 from darkroom_contract.records import CancelRecord, PublishedRecord, RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.types import Fact, utcnow
 from darkroom_contract.v1 import JobStatus
@@ -15,12 +17,13 @@ from darkroom_contract.v1 import JobStatus
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+_JSON = "application/json"
 _Record = TypeVar("_Record", bound=Fact)
 _Written = TypeVar("_Written", RequestRecord, CancelRecord, ResultRecord)
 
 
 class StateConflict(Exception):  # noqa: N818 - a conflict is what it is
-    """Another writer changed the state first."""
+    """Another writer changed the fact first."""
 
 
 class JobStore:
@@ -66,12 +69,8 @@ class JobStore:
         Raises ``StateConflict`` when another writer was first.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        try:
+        with self._conflicts():
             return self._put(tenant, job_id, JobFact.STATE, state, **condition)
-        except self._s3.exceptions.ClientError as error:
-            if _status(error) in (404, 409, 412):
-                raise StateConflict from error
-            raise
 
     def create_result(self, tenant: str, job_id: str, record: ResultRecord) -> ResultRecord:
         """Record the result, unless the job has one: the one that is kept then. Compare nonces to tell."""
@@ -80,6 +79,39 @@ class JobStore:
     def result(self, tenant: str, job_id: str) -> ResultRecord | None:
         """The job's result, once it has one."""
         return self._read(tenant, job_id, JobFact.RESULT, ResultRecord)
+
+    def archive_result(self, tenant: str, job_id: str, nonce: str) -> None:
+        """Set the result with this nonce aside, under a name made of it, so that the job may be run again.
+
+        Raises ``StateConflict`` when the job has another result, or none. Repeated, it goes on where it ended.
+        """
+        found = self._get(tenant, job_id, JobFact.RESULT)
+        if found is None or ResultRecord.model_validate_json(found[0]).nonce != nonce:
+            raise StateConflict
+        body, etag = found
+        try:
+            self._s3.put_object(
+                Bucket=self._bucket,
+                Key=archived_result_key(tenant, job_id, nonce),
+                Body=body,
+                ContentType=_JSON,
+                IfNoneMatch="*",
+            )
+        except self._s3.exceptions.ClientError as error:
+            if _status(error) != 412:  # else it was archived before: the key has its nonce
+                raise
+        with self._conflicts():
+            self._s3.delete_object(Bucket=self._bucket, Key=job_key(tenant, job_id, JobFact.RESULT), IfMatch=etag)
+
+    @contextmanager
+    def _conflicts(self) -> Iterator[None]:
+        """Call a write ``StateConflict`` whose condition is not met."""
+        try:
+            yield
+        except self._s3.exceptions.ClientError as error:
+            if _status(error) in (404, 409, 412):
+                raise StateConflict from error
+            raise
 
     def _create(self, tenant: str, job_id: str, fact: JobFact, record: _Written) -> _Written:
         try:
@@ -108,7 +140,7 @@ class JobStore:
             Bucket=self._bucket,
             Key=job_key(tenant, job_id, fact),
             Body=record.to_json().encode(),
-            ContentType="application/json",
+            ContentType=_JSON,
             **condition,
         )
         return answer["ETag"]

@@ -14,18 +14,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-from botocore.exceptions import ClientError
 
 from darkroom_contract.job import JobReference
 from darkroom_contract.message import ClaimedReference, NotAMessage, receive
-from darkroom_contract.names import Bucket, JobFact, Names, archived_result_key, job_key
-from darkroom_contract.records import ResultRecord
+from darkroom_contract.names import Bucket, Names
 from darkroom_contract.store import JobStore, StateConflict
 from darkroom_contract.types import utcnow
 from darkroom_contract.v1 import JobStatus
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
     from types_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
 
@@ -128,7 +125,7 @@ class DeadLetterQueue:
         self._sqs: SQSClient = session.client("sqs", endpoint_url=endpoint_url)
         self._url = names.queue_url(names.dead_letter_queue(runtime))
         self._runtime_url = names.queue_url(names.runtime_queue(runtime))
-        self._records = _Records(session.client("s3", endpoint_url=endpoint_url), names.bucket(Bucket.JOBS))
+        self._store = JobStore(session.client("s3", endpoint_url=endpoint_url), names.bucket(Bucket.JOBS))
         self._deleted: set[str] = set()
 
     @contextmanager
@@ -153,7 +150,7 @@ class DeadLetterQueue:
 
         ``even_poison``: also one that the agent will refuse, because it names a job whose message it is not.
         """
-        outcome = self._records.reopen(letter.job) if letter.job and letter.job_id else Outcome.SENT
+        outcome = _reopened(self._store, letter.job) if letter.job and letter.job_id else Outcome.SENT
         if outcome is Outcome.REFUSED and not even_poison:
             outcome = Outcome.UNSENT
         if not outcome.is_sent:
@@ -196,88 +193,42 @@ class DeadLetterQueue:
             )
 
 
-@dataclass(frozen=True)
-class _StoredResult:
-    """A result as it is stored, and the ETag to delete it with."""
+def _reopened(store: JobStore, job: JobReference) -> Outcome:
+    """Let a failed job be run as if it were new; ``SENT`` when it may be, or when nothing is kept of it.
 
-    body: bytes
-    etag: str
-    record: ResultRecord
-
-
-class _Records:
-    """What is kept of the jobs."""
-
-    def __init__(self, s3: S3Client, bucket: str) -> None:
-        self._s3 = s3
-        self._bucket = bucket
-        self._store = JobStore(s3, bucket)
-
-    def reopen(self, job: JobReference) -> Outcome:
-        """Let a failed job be run as if it were new; ``SENT`` when it may be, or when nothing is kept of it.
-
-        ``TOLD`` when it ended otherwise: the agent then tells its stored result, which may be what had failed.
-        ``REFUSED`` when the message is not the one of the job that it names: whoever may publish may name any job.
-        """
-        request = self._store.request(job.tenant, job.job_id)
-        if isinstance(job, ClaimedReference):
-            if request is None or request.nonce != job.nonce:
-                return Outcome.REFUSED
-        elif request is not None:  # the id of a message that came past the API is that of one of the API's jobs
-            return Outcome.SENT
-        try:
-            return self._reopen(job)
-        except StateConflict:
-            return Outcome.BUSY
-
-    def _reopen(self, job: JobReference) -> Outcome:
-        stored = self._stored_result(job)
-        found = self._store.state(job.tenant, job.job_id)
-        now = utcnow()
-        if stored is None:
-            if found and found[0].lease_until > now:
-                return Outcome.BUSY
-        elif stored.record.status is JobStatus.FAILED:
-            self._archive(job, stored)
-        else:
-            return Outcome.TOLD
-        if found:
-            state, etag = found
-            # Another holder, so that an agent that still believes to have the job learns that it has not.
-            changes = {"starts": 0, "holder": "redrive", "lease_until": min(state.lease_until, now), "updated_at": now}
-            cleared = state.model_copy(update={**changes, "progress": 0.0, "last_error": None})
-            self._store.put_state(job.tenant, job.job_id, cleared, etag)
+    ``TOLD`` when it ended otherwise: the agent then tells its stored result, which may be what had failed.
+    ``REFUSED`` when the message is not the one of the job that it names: whoever may publish may name any job.
+    """
+    request = store.request(job.tenant, job.job_id)
+    if isinstance(job, ClaimedReference):
+        if request is None or request.nonce != job.nonce:
+            return Outcome.REFUSED
+    elif request is not None:  # the id of a message that came past the API is that of one of the API's jobs
         return Outcome.SENT
+    try:
+        return _reset(store, job)
+    except StateConflict:
+        return Outcome.BUSY
 
-    def _stored_result(self, job: JobReference) -> _StoredResult | None:
-        try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=job_key(job.tenant, job.job_id, JobFact.RESULT))
-        except self._s3.exceptions.NoSuchKey:
-            return None
-        body = answer["Body"].read()
-        return _StoredResult(body, answer["ETag"], ResultRecord.model_validate_json(body))
 
-    def _archive(self, job: JobReference, result: _StoredResult) -> None:
-        """Move a result away; raises ``StateConflict`` when it is not the one that was read."""
-        try:
-            self._s3.put_object(
-                Bucket=self._bucket,
-                Key=archived_result_key(job.tenant, job.job_id, result.record.nonce),
-                Body=result.body,
-                ContentType="application/json",
-                IfNoneMatch="*",
-            )
-        except ClientError as error:
-            if _status(error) != 412:  # else a run before has archived it: the key has the result's nonce
-                raise
-        try:
-            self._s3.delete_object(
-                Bucket=self._bucket, Key=job_key(job.tenant, job.job_id, JobFact.RESULT), IfMatch=result.etag
-            )
-        except ClientError as error:
-            if _status(error) in (404, 409, 412):
-                raise StateConflict from error
-            raise
+def _reset(store: JobStore, job: JobReference) -> Outcome:
+    result = store.result(job.tenant, job.job_id)
+    found = store.state(job.tenant, job.job_id)
+    now = utcnow()
+    if result is None:
+        if found and found[0].lease_until > now:
+            return Outcome.BUSY
+    elif result.status is JobStatus.FAILED:
+        store.archive_result(job.tenant, job.job_id, result.nonce)
+    else:
+        return Outcome.TOLD
+    if found:
+        state, etag = found
+        # Another holder, so that an agent that still believes to have the job learns that it has not.
+        changes = {"starts": 0, "holder": "redrive", "lease_until": min(state.lease_until, now), "updated_at": now}
+        cleared = state.model_copy(update={**changes, "progress": 0.0, "last_error": None})
+        store.put_state(job.tenant, job.job_id, cleared, etag)
+    return Outcome.SENT
 
 
 def _job_of(body: str, message_id: str) -> JobReference | None:
@@ -287,7 +238,3 @@ def _job_of(body: str, message_id: str) -> JobReference | None:
         return received.message.reference or received.message.to_job(received.message_id)
     except NotAMessage as error:
         return error.reference
-
-
-def _status(error: ClientError) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]

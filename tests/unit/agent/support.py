@@ -18,6 +18,7 @@ from PIL import Image
 from darkroom_agent.agent import Agent
 from darkroom_agent.aws import Clients
 from darkroom_agent.clock import Clock
+from darkroom_agent.engines.base import Presence
 from darkroom_agent.errors import HandedBackError
 from darkroom_agent.fetcher import Fetcher
 from darkroom_agent.settings import Settings
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 DEADLINE = 30
+#: What trouble with a connection says about an engine.
+PRESENCES = [
+    (httpx.ReadTimeout, Presence.BUSY),
+    (httpx.ConnectTimeout, Presence.BUSY),
+    (httpx.ConnectError, Presence.AWAY),
+    (httpx.ReadError, Presence.AWAY),
+    (httpx.RemoteProtocolError, Presence.AWAY),
+]
 SMALL = {"prompt": "a lighthouse", "steps": 1, "width": 64, "height": 64, "seed": 7}
 
 _Value = TypeVar("_Value")

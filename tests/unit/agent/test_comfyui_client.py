@@ -40,7 +40,7 @@ from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
 from darkroom_demo import DemoServer, serving
 from tests.unit.agent.fake_comfyui import FakeComfyUI, finished
-from tests.unit.agent.support import DEADLINE, eventually, picture, workflow
+from tests.unit.agent.support import DEADLINE, PRESENCES, eventually, picture, workflow
 
 SAVED = {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}
 
@@ -468,16 +468,7 @@ def test_a_comfyui_that_is_not_there_did_not_get_the_job() -> None:
         generate(engine)
 
 
-@pytest.mark.parametrize(
-    ("error", "presence"),
-    [
-        (httpx.ReadTimeout, Presence.BUSY),
-        (httpx.ConnectTimeout, Presence.BUSY),
-        (httpx.ConnectError, Presence.AWAY),
-        (httpx.ReadError, Presence.AWAY),
-        (httpx.RemoteProtocolError, Presence.AWAY),
-    ],
-)
+@pytest.mark.parametrize(("error", "presence"), PRESENCES)
 def test_a_comfyui_that_is_only_slow_is_not_away(
     fake: FakeComfyUI, error: type[httpx.TransportError], presence: Presence
 ) -> None:

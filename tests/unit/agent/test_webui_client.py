@@ -33,7 +33,7 @@ from darkroom_agent.settings import Settings
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
 from darkroom_demo import serving
-from tests.unit.agent.support import SMALL, eventually, picture
+from tests.unit.agent.support import PRESENCES, SMALL, eventually, picture
 
 #: Longer than any test.
 ENDLESS = 1_000_000
@@ -697,16 +697,7 @@ class Failing(httpx.BaseTransport):
         raise self.error("no answer", request=request)
 
 
-@pytest.mark.parametrize(
-    ("error", "presence"),
-    [
-        (httpx.ReadTimeout, Presence.BUSY),
-        (httpx.ConnectTimeout, Presence.BUSY),
-        (httpx.ConnectError, Presence.AWAY),
-        (httpx.ReadError, Presence.AWAY),
-        (httpx.RemoteProtocolError, Presence.AWAY),
-    ],
-)
+@pytest.mark.parametrize(("error", "presence"), PRESENCES)
 def test_a_web_ui_that_is_only_slow_is_not_away(
     webui: str, error: type[httpx.TransportError], presence: Presence
 ) -> None:
