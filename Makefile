@@ -97,6 +97,7 @@ lock-check: .venv/.locks-checked
 
 schemas: setup
 	$(BIN)/python -m darkroom_contract.schemas contract/schemas
+	$(BIN)/python -m darkroom_function.definitions crossplane/apis
 
 clean:
 	rm -rf .venv .venv-bench .venv-go

@@ -3,16 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from moto.server import ThreadedMotoServer
 
 
 @contextmanager
-def emulated_aws() -> Iterator[str]:
-    """Run the emulator on loopback for as long as the context lasts; its URL."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+def emulated_aws(*, with_its_policies: bool = False) -> Iterator[str]:
+    """Run the emulator on loopback for as long as the context lasts; its URL.
+
+    ``with_its_policies``: whether AWS's own policies are there, to be attached to roles; they take seconds to load.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", str(with_its_policies).lower())
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()

@@ -47,7 +47,7 @@ class Case:
         """What is wanted, cut to the shape of what is expected."""
         composed, expected = self.composed(), self.expected
         manifests = {key: parsed(entry.resource.manifest()) for key, entry in composed.resources.items()}
-        status = composed.status.model_dump(by_alias=True, exclude_none=True)
+        status = composed.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         return {
             "ready": composed.ready,
             "resources": list(composed.resources),

@@ -25,6 +25,14 @@ def problems(manifest: dict[str, Any]) -> list[str]:
     return found + [rule for rule in _rules(schema) if _is_missing(rule, manifest["spec"])]
 
 
+def status_problems(api_version: str, kind: str, at_provider: dict[str, Any]) -> list[str]:
+    """What the API server would refuse, or drop, of what the provider says that AWS has."""
+    group, version = api_version.split("/")
+    schema = _schema(group, version, kind, "status")
+    status = {"atProvider": at_provider}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(status)]
+
+
 def _rules(schema: dict[str, Any]) -> list[str]:
     return [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
 
@@ -36,10 +44,10 @@ def _is_missing(rule: str, spec: dict[str, Any]) -> bool:
 
 
 @cache
-def _schema(group: str, version: str, kind: str) -> dict[str, Any]:
+def _schema(group: str, version: str, kind: str, part: str = "spec") -> dict[str, Any]:
     crd = next(crd for crd in _crds(group) if crd["spec"]["names"]["kind"] == kind)
     served = next(item for item in crd["spec"]["versions"] if item["name"] == version)
-    schema: dict[str, Any] = _strict(served["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    schema: dict[str, Any] = _strict(served["schema"]["openAPIV3Schema"]["properties"][part])
     return schema
 
 

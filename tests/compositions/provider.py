@@ -3,37 +3,11 @@
 import json
 from typing import Any
 
+from darkroom.local.kinds import immutable_fields
 from darkroom_function.compositions import compose
-from darkroom_function.managed import Composed
+from darkroom_function.managed import Composed, Managed
 
 Objects = dict[str, dict[str, Any]]
-
-#: What the provider refuses to change: the fields that the Terraform AWS provider's schemas mark ForceNew, or
-#: RequiresReplace, among those that the compositions use. The region is one of every kind.
-IMMUTABLE = {
-    "BucketLifecycleConfiguration": {"bucket"},
-    "BucketOwnershipControls": {"bucket"},
-    "BucketPolicy": {"bucket"},
-    "BucketPublicAccessBlock": {"bucket"},
-    "BucketServerSideEncryptionConfiguration": {"bucket"},
-    "BucketVersioning": {"bucket"},
-    "Deployment": {"restApiId"},
-    "Function": {"packageType"},
-    "MethodSettings": {"restApiId", "stageName", "methodPath"},
-    "Object": {"bucket", "key"},
-    "Permission": {"functionName", "statementId", "action", "principal", "sourceArn"},
-    "PodIdentityAssociation": {"clusterName", "namespace", "serviceAccount"},
-    "Queue": {"name"},
-    "QueuePolicy": {"queueUrl"},
-    "QueueRedriveAllowPolicy": {"queueUrl"},
-    "QueueRedrivePolicy": {"queueUrl"},
-    "Role": {"path"},
-    "RolePolicy": {"role"},
-    "Stage": {"restApiId", "stageName"},
-    "TopicPolicy": {"arn"},
-    "TopicSubscription": {"topicArn", "protocol", "endpoint"},
-    "UsagePlanKey": {"keyId", "keyType", "usagePlanId"},
-}
 
 
 class _Waiting(Exception):  # noqa: N818
@@ -76,12 +50,14 @@ class Provider:
 
     def _applied(self, manifest: dict[str, Any], old: dict[str, Any] | None, before: Objects) -> dict[str, Any]:
         ids = {other["metadata"]["name"]: other["status"]["atProvider"].get("id") for other in before.values()}
+        if manifest["kind"] == "Usage":  # it is Crossplane's own
+            return {**manifest, "status": {"conditions": _conditions(synced=True), "atProvider": {}}}
         known = old["status"] if old else {"conditions": [], "atProvider": {}}
         try:
             facts = _resolved(manifest["spec"]["forProvider"], ids)
         except _Waiting:  # what is there stays as it is
             return {**manifest, "status": known}
-        immutable = IMMUTABLE.get(manifest["kind"], set()) | {"region"}
+        immutable = immutable_fields(manifest["kind"])
         if known["atProvider"] and any(known["atProvider"].get(field) != facts.get(field) for field in immutable):
             return {**manifest, "status": {**known, "conditions": _conditions(synced=False)}}
         manifest["spec"]["forProvider"] = dict(facts)  # the provider puts what it found beside the reference
@@ -99,7 +75,7 @@ def _conditions(*, synced: bool) -> list[dict[str, str]]:
 
 
 def _resolved(value: Any, ids: dict[str, str | None]) -> Any:
-    """A spec with, beside each ``<field>Ref``, the id of what it refers to; raises ``_Waiting``."""
+    """A spec with, beside each ``<field>Ref`` or ``Refs``, the ids of what it refers to; raises ``_Waiting``."""
     if isinstance(value, list):
         return [_resolved(item, ids) for item in value]
     if not isinstance(value, dict):
@@ -108,10 +84,17 @@ def _resolved(value: Any, ids: dict[str, str | None]) -> Any:
     for field, item in value.items():
         resolved[field] = _resolved(item, ids)
         if field.endswith("IdRef"):
-            if ids.get(item["name"]) is None:
-                raise _Waiting(item["name"])
-            resolved[field.removesuffix("Ref")] = ids[item["name"]]
+            resolved[field.removesuffix("Ref")] = _followed(item, ids)
+        elif field.endswith("Refs"):
+            resolved[field.removesuffix("Refs")] = [_followed(reference, ids) for reference in item]
     return resolved
+
+
+def _followed(reference: dict[str, Any], ids: dict[str, str | None]) -> str:
+    known = ids.get(reference["name"])
+    if known is None:
+        raise _Waiting(reference["name"])
+    return known
 
 
 def parsed(value: Any) -> Any:
@@ -134,3 +117,8 @@ def resource(composed: Composed[Any], key: str) -> dict[str, Any]:
 def of_kind(composed: Composed[Any], kind: str) -> list[dict[str, Any]]:
     """The ``forProvider`` of every resource of a kind."""
     return [resource(composed, key) for key, entry in composed.resources.items() if entry.resource.kind == kind]
+
+
+def managed(composed: Composed[Any]) -> list[Managed]:
+    """Every managed resource: all but what is Crossplane's own."""
+    return [entry.resource for entry in composed.resources.values() if isinstance(entry.resource, Managed)]

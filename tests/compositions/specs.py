@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from darkroom_contract.cluster import Cluster, Tenant
+from darkroom_contract.cluster import Cluster, Location, Tenant
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, Engine
-from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+from darkroom_function.apis import ClusterAccessSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec
 
 _Raw: TypeAlias = st.SearchStrategy[dict[str, Any]]
 
@@ -42,7 +42,16 @@ def model_runtime(**fields: Any) -> dict[str, Any]:
     return raw(spec.model_copy(update=fields))
 
 
-EXAMPLES = {"Storage": storage(), "PromptApi": prompt_api(), "ModelRuntime": model_runtime()}
+def cluster_access(**fields: Any) -> dict[str, Any]:
+    return raw(ClusterAccessSpec.of(CLUSTER).model_copy(update=fields))
+
+
+EXAMPLES = {
+    "Storage": storage(),
+    "PromptApi": prompt_api(),
+    "ModelRuntime": model_runtime(),
+    "ClusterAccess": cluster_access(),
+}
 
 
 def _objects(required: dict[str, st.SearchStrategy[Any]], **optional: st.SearchStrategy[Any]) -> _Raw:
@@ -52,7 +61,7 @@ def _objects(required: dict[str, st.SearchStrategy[Any]], **optional: st.SearchS
 _labels = st.from_regex(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
 _whole = {  # as Kubernetes keeps numbers, and as protobuf hands them over
     bounds: st.integers(*bounds) | st.integers(*bounds).map(float)
-    for bounds in ((1, 3650), (1, 5000), (1, 10**6), (1, 1000), (3, 29), (15, 3650), (128, 10240))
+    for bounds in ((5, 10080), (1, 3650), (1, 5000), (1, 10**6), (1, 1000), (3, 29), (15, 3650), (128, 10240))
 }
 _locations = _objects(
     {
@@ -64,6 +73,7 @@ _locations = _objects(
 )
 _tenants = _objects(
     {"name": _labels},
+    keys=st.lists(_labels, min_size=1, max_size=2, unique=True),
     rateLimit=st.floats(0.1, 10000),
     burstLimit=_whole[1, 5000],
     dailyQuota=_whole[1, 10**6],
@@ -75,7 +85,41 @@ _api_settings = _objects(
     timeout=_whole[3, 29],
     concurrency=st.none() | _whole[1, 1000],
 )
-storages = _objects({"cluster": _locations}, retention=_objects({}, jobs=_whole[15, 3650], outputs=_whole[1, 3650]))
+_ids = st.from_regex(r"[0-9a-f]{17}", fullmatch=True)
+_file_systems = _objects(
+    {
+        "vpcId": _ids.map("vpc-{}".format),
+        "subnetIds": st.lists(_ids.map("subnet-{}".format), min_size=1, max_size=3, unique=True),
+        "nodeSecurityGroupId": _ids.map("sg-{}".format),
+    }
+)
+storages = _objects(
+    {"cluster": _locations},
+    retention=_objects({}, jobs=_whole[15, 3650], outputs=_whole[1, 3650]),
+    models=_objects({}, efs=_file_systems),
+    protected=st.booleans(),
+)
+_subscribers = _objects(
+    {"name": _labels},
+    filter=_objects(
+        {},
+        runtime=st.lists(_labels, max_size=3),
+        status=st.lists(st.sampled_from(["running", "completed", "failed", "cancelled"]), max_size=4),
+        tenant=st.lists(_labels, max_size=3),
+    ),
+)
+
+
+def _endpoint(subscriber: dict[str, Any], protocol: str, raw: bool, account: str) -> dict[str, Any]:
+    name = subscriber["name"]
+    endpoints = {
+        "sqs": f"arn:aws:sqs:us-east-1:{account}:{name}",
+        "https": f"https://example.com/{name}",
+        "email": f"{name}@example.com",
+    }
+    return subscriber | {"protocol": protocol, "endpoint": endpoints[protocol], "raw": raw and protocol != "email"}
+
+
 prompt_apis = _objects(
     {
         "cluster": _locations,
@@ -98,23 +142,54 @@ model_runtimes = _objects(
     defaultForCheckpoint=st.booleans(),
     inputBuckets=st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", fullmatch=True), max_size=20),
 )
+_service_accounts = _objects({"namespace": _labels, "name": _labels})
+cluster_accesses = _objects(
+    {"cluster": _locations}, keda=_service_accounts, karpenter=_service_accounts, mountpoint=_service_accounts
+)
+
+
+def _reachable(composite: tuple[str, dict[str, Any]]) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """The composite with what has to be within its account and region, perhaps: subscribers, the alarms' topic."""
+    kind, spec = composite
+    names = Location.model_validate(spec["cluster"]).names
+    alarms = _objects({"topicArn": st.just(names.topic_arn("ops"))}, longestWaitMinutes=_whole[5, 10080])
+    protocols = st.sampled_from(["sqs", "https", "email"])
+    subscribers = st.lists(
+        st.builds(_endpoint, _subscribers, protocols, st.booleans(), st.just(names.account)),
+        max_size=3,
+        unique_by=lambda subscriber: str(subscriber["name"]),
+    )
+    further: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+        "PromptApi": {"alarms": alarms, "subscribers": subscribers},
+        "ModelRuntime": {"alarms": alarms},
+    }
+    return _objects({}, **further.get(kind, {})).map(lambda fields: (kind, spec | fields))
+
+
 #: Every kind of composite with a valid spec of it.
 composites = st.one_of(
     st.tuples(st.just("Storage"), storages),
     st.tuples(st.just("PromptApi"), prompt_apis),
     st.tuples(st.just("ModelRuntime"), model_runtimes),
-)
+    st.tuples(st.just("ClusterAccess"), cluster_accesses),
+).flatmap(_reachable)
 
 
 def _changed(composite: tuple[str, dict[str, Any]]) -> st.SearchStrategy[tuple[str, dict[str, Any], dict[str, Any]]]:
     kind, spec = composite
-    others = {"Storage": storages, "PromptApi": prompt_apis, "ModelRuntime": model_runtimes}[kind]
+    others = {
+        "Storage": storages,
+        "PromptApi": prompt_apis,
+        "ModelRuntime": model_runtimes,
+        "ClusterAccess": cluster_accesses,
+    }[kind]
     identity = {field: spec[field] for field in ("name",) if field in spec}
 
     def keep_identity(other: dict[str, Any]) -> dict[str, Any]:
         return {**other, **identity, "cluster": {**spec["cluster"], "eksName": other["cluster"]["eksName"]}}
 
-    return others.map(lambda other: (kind, spec, keep_identity(other)))
+    changed = others.map(lambda other: (kind, keep_identity(other))).flatmap(_reachable)
+    return changed.map(lambda other: (kind, spec, other[1]))
 
 
 #: A valid spec of each kind, and another valid one of the same composite: what is its identity does not change.

@@ -6,7 +6,7 @@ import pytest
 from darkroom_function.managed import Composed
 from tests.compositions import crds, specs
 from tests.compositions.cases import cases
-from tests.compositions.provider import Provider
+from tests.compositions.provider import Provider, managed
 
 pytestmark = pytest.mark.skipif(not crds.REFERENCE, reason="DARKROOM_REFERENCE is not set: no CRDs to validate with")
 
@@ -21,9 +21,7 @@ def everything_composed() -> Iterator[Composed[Any]]:
 
 
 def test_every_composed_resource_is_one_that_its_crd_takes_whole() -> None:
-    manifests = [
-        entry.resource.manifest() for composed in everything_composed() for entry in composed.resources.values()
-    ]
+    manifests = [resource.manifest() for composed in everything_composed() for resource in managed(composed)]
     assert manifests
     wrong = {
         f"{manifest['kind']} {manifest['metadata']['name']}": found

@@ -37,9 +37,8 @@ def test_a_registered_runtime_stays_registered_when_nothing_is_known_of_its_queu
 
 
 def test_the_entry_is_what_the_api_reads(runtime: Provider) -> None:
-    entry = runtime.settle().resources["registry-entry"].resource.for_provider["content"]
-    assert isinstance(entry, str)
-    assert RegistryEntry.model_validate_json(entry) == RegistryEntry(
+    entry = resource(runtime.settle(), "registry-entry")["content"]
+    assert RegistryEntry.model_validate(entry) == RegistryEntry(
         name="sdxl", engine=Engine.SDWEBUI, accepting=True, checkpoint="sd_xl_base_1.0.safetensors"
     )
 

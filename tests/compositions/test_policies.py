@@ -3,20 +3,19 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-import pytest
+from hypothesis import given, settings
 
 from darkroom_contract.cluster import Cluster
 from darkroom_function import boundary
 from tests.compositions import specs
-from tests.compositions.provider import Provider, parsed, resource
+from tests.compositions.provider import Provider, managed, parsed, resource
 
-#: X-Ray's actions know no resources (service authorization reference, "AWS X-Ray").
-WITHOUT_RESOURCES = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 CLUSTER = Cluster.model_validate({**specs.raw(specs.CLUSTER), "inputBuckets": ["photos"]})
 COMPOSED = {
     "Storage": Provider("Storage", specs.storage()).settle(),
     "PromptApi": Provider("PromptApi", specs.prompt_api()).settle(),
     "ModelRuntime": Provider("ModelRuntime", specs.model_runtime(input_buckets=CLUSTER.input_buckets)).settle(),
+    "ClusterAccess": Provider("ClusterAccess", specs.cluster_access()).settle(),
 }
 
 
@@ -33,8 +32,8 @@ def all_documents() -> list[dict[str, Any]]:
     return [
         document
         for composed in COMPOSED.values()
-        for entry in composed.resources.values()
-        for document in documents(parsed(entry.resource.for_provider))
+        for item in managed(composed)
+        for document in documents(parsed(item.for_provider))
     ]
 
 
@@ -43,8 +42,8 @@ def role_policies() -> list[list[dict[str, Any]]]:
 
 
 def test_every_policy_has_a_version_and_distinct_statement_ids() -> None:
-    buckets, topics, queues, roles = 3, 2, 4, 2
-    assert len(all_documents()) == buckets + topics + queues + 2 * roles
+    buckets, topics, queues, roles, roles_with_a_policy = 3, 2, 5, 6, 5
+    assert len(all_documents()) == buckets + topics + queues + roles + roles_with_a_policy
     for document in all_documents():
         assert document["Version"] == "2012-10-17"
         ids = [statement["Sid"] for statement in document["Statement"]]
@@ -63,27 +62,37 @@ def test_no_policy_allows_every_action_of_a_service() -> None:
     assert not [action for action in allowed if "*" in action]
 
 
-def test_every_resource_is_named_where_aws_has_resources() -> None:
-    for document in all_documents():
-        for statement in document["Statement"]:
-            if "*" in statement.get("Resource", ()):
-                assert set(statement["Action"]) <= WITHOUT_RESOURCES
+def roles() -> dict[str, dict[str, Any]]:
+    """Every role, by its name."""
+    return {
+        str(item.external_name): dict(item.for_provider)
+        for composed in COMPOSED.values()
+        for item in managed(composed)
+        if item.kind == "Role"
+    }
 
 
-@pytest.mark.parametrize("kind", ["PromptApi", "ModelRuntime"])
-def test_every_role_is_within_the_clusters_path_and_boundary(kind: str) -> None:
-    role = resource(COMPOSED[kind], "role")
-    assert role["path"] == "/darkroom/studio/"
-    assert role["permissionsBoundary"] == "arn:aws:iam::111122223333:policy/darkroom/studio/studio-boundary"
+def test_every_role_is_within_the_clusters_path_and_the_boundary_of_its_actor() -> None:
+    bounded = {name: role["permissionsBoundary"].rpartition("/") for name, role in roles().items()}
+    assert {role["path"] for role in roles().values()} == {"/darkroom/studio/"}
+    assert {path for path, _, _ in bounded.values()} == {"arn:aws:iam::111122223333:policy/darkroom/studio"}
+    assert {name: policy for name, (_, _, policy) in bounded.items()} == {
+        "studio-api": "studio-api-boundary",
+        "studio-runtime-sdxl": "studio-runtime-boundary",
+        "studio-keda": "studio-keda-boundary",
+        "studio-karpenter": "studio-karpenter-boundary",
+        "studio-node": "studio-node-boundary",
+        "studio-mountpoint": "studio-mountpoint-boundary",
+    }
 
 
 def test_topics_queues_and_buckets_refuse_calls_without_tls() -> None:
-    holders = {"TopicPolicy": 2, "QueuePolicy": 4, "BucketPolicy": 3}
+    holders = {"TopicPolicy": 2, "QueuePolicy": 5, "BucketPolicy": 3}
     refusing = dict.fromkeys(holders, 0)
     for composed in COMPOSED.values():
-        for entry in composed.resources.values():
-            for document in documents(parsed(entry.resource.for_provider)):
-                refusing[entry.resource.kind] = refusing.get(entry.resource.kind, 0) + sum(
+        for item in managed(composed):
+            for document in documents(parsed(item.for_provider)):
+                refusing[item.kind] = refusing.get(item.kind, 0) + sum(
                     statement["Effect"] == "Deny"
                     and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
                     for statement in document["Statement"]
@@ -132,27 +141,61 @@ def test_nobody_but_the_composition_writes_the_registry() -> None:
     assert not any(allows(statements, "s3:PutObject", entry) for statements in role_policies())
 
 
-def test_the_boundary_lets_every_role_do_what_its_policy_allows() -> None:
-    fence = json.loads(boundary.document(CLUSTER))["Statement"]
-    for statements in role_policies():
-        for statement in statements:
+def fence(role: str) -> list[dict[str, Any]]:
+    """The statements of a role's boundary."""
+    name = roles()[role]["permissionsBoundary"].rpartition("/")[2]
+    statements: list[dict[str, Any]] = json.loads(boundary.documents(CLUSTER)[name])["Statement"]
+    return statements
+
+
+def test_every_boundary_lets_its_role_do_what_its_policy_allows() -> None:
+    policies = [
+        parsed(item.for_provider)
+        for composed in COMPOSED.values()
+        for item in managed(composed)
+        if item.kind == "RolePolicy"
+    ]
+    assert {policy["role"] for policy in policies} == roles().keys() - {"studio-node"}
+    for policy in policies:
+        for statement in policy["policy"]["Statement"]:
+            alike = [
+                allowed
+                for allowed in fence(policy["role"])
+                if allowed.get("Condition") in (None, statement.get("Condition"))
+            ]
             for action in statement["Action"]:
                 for arn in statement["Resource"]:
-                    assert allows(fence, action, arn), (action, arn)
+                    assert allows(alike, action, arn), (policy["role"], action, arn)
 
 
-def test_the_boundary_lets_no_role_give_itself_more() -> None:
-    fence = json.loads(boundary.document(CLUSTER))["Statement"]
-    assert not [action for statement in fence for action in statement["Action"] if action.startswith(("iam:", "sts:"))]
+def test_no_boundary_lets_a_role_give_itself_more() -> None:
+    for role in roles():
+        actions = {action for statement in fence(role) for action in statement["Action"]}
+        mighty = {action for action in actions if action.startswith(("iam:", "sts:"))}
+        # Karpenter gives a role to nodes, and looks for instance profiles.
+        given = {"iam:GetInstanceProfile", "iam:ListInstanceProfiles", "iam:PassRole"}
+        assert mighty == (given if role == "studio-karpenter" else set()), role
 
 
-def test_the_boundary_of_a_cluster_with_the_longest_names_fits_into_a_policy() -> None:
+clusters = specs.model_runtimes.map(
+    lambda runtime: Cluster.model_validate({**runtime["cluster"], "inputBuckets": runtime.get("inputBuckets", [])})
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(clusters)
+def test_every_boundary_fits_into_a_policy(cluster: Cluster) -> None:
+    assert max(map(len, boundary.documents(cluster).values())) <= 6144
+
+
+def test_every_boundary_of_a_cluster_with_the_longest_names_fits_into_a_policy() -> None:
     cluster = Cluster.model_validate(
         {
             **specs.raw(CLUSTER),
             "name": "a" * 20,
-            "region": "ap-southeast-2",
+            "region": "us-gov-west-1",
+            "eksName": "e" * 100,
             "inputBuckets": [f"{number:02}{'b' * 61}" for number in range(20)],
         }
     )
-    assert len(boundary.document(cluster)) <= 6144
+    assert max(map(len, boundary.documents(cluster).values())) <= 6144

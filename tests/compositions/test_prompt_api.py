@@ -5,6 +5,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from darkroom_contract import openapi
+from darkroom_contract.names import api_key_prefix
 from tests.compositions import specs
 from tests.compositions.provider import Provider, of_kind, resource
 
@@ -44,7 +45,7 @@ def new_document(api: Provider, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_api_is_ready_once_its_document_is_served(api: Provider) -> None:
     while not api.wanted().ready:
         api.step()
-    assert served(api) == api.wanted().resources["rest-api"].resource.for_provider["body"]
+    assert json.loads(served(api)) == resource(api.wanted(), "rest-api")["body"]
     made = {item["kind"] for item in api.observed.values()}
     assert {"MethodSettings", "UsagePlanKey", "Permission"} <= made
     assert api.wanted().status.api_url == "https://id-of-studio-api.rest-api.execute-api.eu-west-1.amazonaws.com/prod"
@@ -97,7 +98,7 @@ def test_a_tenant_that_is_removed_loses_its_key(api: Provider) -> None:
     api.settle()
     api.spec = specs.prompt_api(tenants=specs.CLUSTER.tenants[:1])
     left = api.settle().resources
-    assert "api-key.default" in left
+    assert "api-key.default.value" in left
     assert not [key for key in left if key.endswith(".acme")]
 
 
@@ -126,7 +127,6 @@ def test_a_renamed_stage_is_left_only_when_every_key_works_on_the_new_one(api: P
         composed = api.wanted()
         stages = {stage["stageName"] for stage in of_kind(composed, "Stage")}
         of_plans = {plan["apiStages"][0]["stage"] for plan in of_kind(composed, "UsagePlan")}
-        assert not [plan for plan in of_kind(composed, "UsagePlan") if "apiId" in plan["apiStages"][0]]
         assert of_plans <= {
             item["spec"]["forProvider"]["stageName"] for item in api.observed.values() if item["kind"] == "Stage"
         }
@@ -197,3 +197,84 @@ def test_a_change_of_words_or_models_deploys_nothing(api: Provider, monkeypatch:
     monkeypatch.setattr(openapi, "document", reworded)
     assert deployments(api) == before
     assert api.wanted().ready
+
+
+ENDPOINT = "https://example.com/darkroom"
+WEBHOOK = {"name": "webhook", "protocol": "https", "endpoint": ENDPOINT}
+
+
+def webhooks(api: Provider) -> dict[str, str]:
+    """The endpoints of the subscriptions of others, by key."""
+    wanted = api.wanted()
+    return {key: resource(wanted, key)["endpoint"] for key in wanted.resources if key.startswith("subscriber.")}
+
+
+@pytest.mark.parametrize(
+    ("observed", "state"),
+    [
+        ({"atProvider": {"pendingConfirmation": True}}, "pending"),
+        ({"atProvider": {"pendingConfirmation": False}}, "confirmed"),
+        ({"conditions": [{"type": "Synced", "status": "False"}]}, "missing"),
+        ({}, "missing"),
+    ],
+)
+def test_a_subscriber_keeps_nobody_waiting_and_the_status_says_how_it_stands(
+    api: Provider, observed: dict[str, Any], state: str
+) -> None:
+    api.spec["subscribers"] = [WEBHOOK]
+    api.settle()
+    (key,) = webhooks(api)
+    status = api.observed[key]["status"]
+    api.observed[key]["status"] = {**status, **observed} if observed else {}
+    composed = api.wanted()
+    assert composed.ready
+    assert [(item.name, item.state) for item in composed.status.subscribers] == [("webhook", state)]
+
+
+def test_a_subscriber_that_moved_is_told_at_the_old_place_until_the_new_one_is_subscribed(api: Provider) -> None:
+    api.spec["subscribers"] = [WEBHOOK]
+    api.settle()
+    api.spec["subscribers"] = [{**WEBHOOK, "endpoint": f"{ENDPOINT}/2"}]
+    assert sorted(webhooks(api).values()) == [ENDPOINT, f"{ENDPOINT}/2"]
+    assert api.wanted().ready
+    api.settle()
+    assert list(webhooks(api).values()) == [f"{ENDPOINT}/2"]
+
+
+def test_a_key_works_until_it_is_dropped_while_another_takes_its_place(api: Provider) -> None:
+    def keys() -> list[str]:
+        return [key for key in api.wanted().resources if key.startswith(("api-key.", "usage-plan-key."))]
+
+    api.spec["tenants"] = [{"name": "acme"}]
+    api.settle()
+    before = keys()
+    api.spec["tenants"] = [{"name": "acme", "keys": ["value", "second"]}]
+    assert set(before) < set(keys())
+    assert api.settle().ready
+    api.spec["tenants"] = [{"name": "acme", "keys": ["second"]}]
+    assert not set(before) & set(keys())
+    assert api.settle().ready
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [("made-up-by-aws", ["acme.value"]), (api_key_prefix("acme") + "0" * 30, [])]
+)
+def test_a_key_that_the_api_would_refuse_is_named_and_the_api_not_ready(
+    api: Provider, value: str, wrong: list[str]
+) -> None:
+    api.spec["tenants"] = [{"name": "acme"}]
+    api.settle()
+    api.observed["usage-plan-key.acme.value"]["status"]["atProvider"]["value"] = value
+    composed = api.wanted()
+    assert list(composed.status.wrong_keys) == wrong
+    assert composed.ready is not bool(wrong)
+    assert [key for key in wrong if key in (composed.problem or "")] == wrong
+    assert value not in f"{composed.status} {composed.problem}"
+
+
+def test_without_somebody_to_tell_there_are_no_alarms(api: Provider) -> None:
+    assert not of_kind(api.settle(), "MetricAlarm")
+    api.spec["alarms"] = {"topicArn": "arn:aws:sns:eu-west-1:111122223333:ops"}
+    assert len(of_kind(api.settle(), "MetricAlarm")) == 4
+    del api.spec["alarms"]
+    assert not of_kind(api.settle(), "MetricAlarm")

@@ -8,13 +8,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from darkroom_contract.cluster import Location
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Engine
 from darkroom_function.apis import ModelRuntimeSpec
 from darkroom_function.compositions import compose
 from darkroom_function.managed import Managed
 from tests.compositions import specs
-from tests.compositions.provider import Provider
+from tests.compositions.provider import Provider, managed
 
 Composite = tuple[str, dict[str, Any]]
 Change = tuple[str, dict[str, Any], dict[str, Any]]
@@ -26,17 +27,24 @@ AWS_NAMES = {
     "Queue": ("name", r"[A-Za-z0-9_-]{1,80}"),
     "Bucket": (None, r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"),
     "Role": (None, r"[\w+=,.@-]{1,64}"),
+    "InstanceProfile": (None, r"[\w+=,.@-]{1,128}"),
+    "Rule": (None, r"[A-Za-z0-9_.-]{1,64}"),
     "Function": (None, r"[A-Za-z0-9_-]{1,64}"),
     "Group": (None, r"[A-Za-z0-9_/.#-]{1,512}"),
     "RestAPI": ("name", r".{1,128}"),
     "APIKey": ("name", r".{1,128}"),
     "UsagePlan": ("name", r".{1,128}"),
+    "MetricAlarm": (None, r".{1,255}"),
+    "FileSystem": ("creationToken", r".{1,64}"),
+    "SecurityGroup": ("name", r"(?!sg-)[A-Za-z0-9 ._:/()#,@\[\]+=&;{}!$*-]{1,255}"),
 }
+#: API Gateway tells keys apart by their ids.
+SHARED_NAMES = {"APIKey"}
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 def resources(composite: Composite) -> list[Managed]:
-    return [entry.resource for entry in Provider(*composite).settle().resources.values()]
+    return managed(Provider(*composite).settle())
 
 
 def aws_name(resource: Managed) -> object:
@@ -64,12 +72,14 @@ def test_every_name_is_one_that_aws_and_kubernetes_take(composite: Composite) ->
 )
 def test_no_two_resources_of_a_cluster_have_the_same_name(api: dict[str, Any], runtimes: list[dict[str, Any]]) -> None:
     cluster = {"cluster": api["cluster"]}
-    composites = [("Storage", cluster), ("PromptApi", api)]
-    composites += [("ModelRuntime", runtime | cluster) for runtime in runtimes]
+    alarms = {"alarms": {"topicArn": Location.model_validate(api["cluster"]).names.topic_arn("ops")}}
+    composites = [("Storage", cluster), ("PromptApi", api | alarms), ("ClusterAccess", cluster)]
+    composites += [("ModelRuntime", runtime | cluster | alarms) for runtime in runtimes]
     everything = [resource for composite in composites for resource in resources(composite)]
     in_kubernetes = [(resource.kind, resource.name) for resource in everything]
     assert len(set(in_kubernetes)) == len(in_kubernetes)
-    in_aws = [(resource.kind, aws_name(resource)) for resource in everything if resource.kind in AWS_NAMES]
+    named = [resource for resource in everything if resource.kind in AWS_NAMES.keys() - SHARED_NAMES]
+    in_aws = [(resource.kind, aws_name(resource)) for resource in named]
     assert len(set(in_aws)) == len(in_aws)
 
 
@@ -143,12 +153,12 @@ def test_nothing_that_is_observed_is_dropped_for_want_of_an_input(
 
 @few
 @given(specs.composites)
-def test_readiness_is_false_while_any_resource_is_not_ready(composite: Composite) -> None:
+def test_readiness_is_false_while_any_resource_that_is_waited_for_is_not_ready(composite: Composite) -> None:
     provider = Provider(*composite)
-    provider.settle()
+    settled = provider.settle()
     for key in provider.observed:
         status = provider.observed[key].pop("status")
-        assert not provider.wanted().ready, key
+        assert provider.wanted().ready is not settled.resources[key].resource.awaited, key
         provider.observed[key]["status"] = status
 
 
@@ -156,11 +166,11 @@ def test_readiness_is_false_while_any_resource_is_not_ready(composite: Composite
 @given(specs.composites)
 def test_readiness_is_false_while_a_change_is_refused(composite: Composite) -> None:
     provider = Provider(*composite)
-    provider.settle()
-    for item in provider.observed.values():
+    settled = provider.settle()
+    for key, item in provider.observed.items():
         synced = next(condition for condition in item["status"]["conditions"] if condition["type"] == "Synced")
         synced["status"] = "False"
-        assert not provider.wanted().ready, item["metadata"]["name"]
+        assert provider.wanted().ready is not settled.resources[key].resource.awaited, key
         synced["status"] = "True"
 
 

@@ -1,7 +1,14 @@
 import pytest
 
 from darkroom_contract.cluster import Cluster, Images
-from darkroom_function.apis import InvalidSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec, parse_spec
+from darkroom_function.apis import (
+    ClusterAccessSpec,
+    InvalidSpec,
+    ModelRuntimeSpec,
+    PromptApiSpec,
+    StorageSpec,
+    parse_spec,
+)
 from darkroom_function.compositions import compose
 from tests.compositions import specs
 
@@ -31,6 +38,18 @@ def test_what_crossplane_keeps_in_the_spec_is_left_aside() -> None:
         ({"image": ""}, "spec.image: String should match"),
         ({"image": "example.com/api:1@sha256:" + "0" * 64}, "spec.image: String should match"),
         ({"images": "x"}, "spec.images: Extra inputs are not permitted"),
+        (
+            {"subscribers": [{"name": "a", "protocol": "email", "endpoint": "a"}]},
+            "spec.subscribers[0]: Value error, endpoint: for the protocol email it is an e-mail address",
+        ),
+        (
+            {"subscribers": [{"name": "a", "protocol": "sqs", "endpoint": "arn:aws:sqs:eu-west-1:999922223333:a"}]},
+            "spec: Value error, subscribers, a: the endpoint is a queue of another account",
+        ),
+        (
+            {"alarms": {"topicArn": "arn:aws:sns:us-east-1:111122223333:ops"}},
+            "spec: Value error, alarms.topicArn: it has to be a topic of the cluster's own",
+        ),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(change: dict[str, object], message: str) -> None:
@@ -58,4 +77,5 @@ def test_specs_of_a_cluster_say_what_its_description_says() -> None:
     api = PromptApiSpec.of(cluster, Images(api=specs.IMAGE))
     assert (api.log_retention, api.tenants, api.image) == (60, cluster.tenants, specs.IMAGE)
     assert StorageSpec.of(cluster).retention == cluster.retention
+    assert ClusterAccessSpec.of(cluster).cluster == cluster.location
     assert ModelRuntimeSpec.model_validate(specs.model_runtime()).cluster == cluster.location

@@ -1,11 +1,19 @@
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
+from darkroom.local import kinds
+from darkroom.local.processes import Child
 from tests.e2e.controlplane import cluster as clusters
 from tests.e2e.controlplane.cluster import Cluster
+from tests.e2e.provider import Provider
+from tests.e2e.world import ACCOUNT, REGION, World
+
+_START_SECONDS = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,9 +24,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if _START_SECONDS in config.stash:
+        seconds = config.stash[_START_SECONDS]
+        terminalreporter.write_line(f"The control plane, with Crossplane and all kinds, was ready in {seconds:.1f} s.")
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster with Crossplane and the APIs."""
-    assert request.config.getoption("--cluster") == "processes"
+    wanted = request.config.getoption("--cluster")
+    if wanted != "processes":
+        yield clusters.existing(Path(wanted))
+        return
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="darkroom-") as folder, clusters.processes(Path(folder)) as running:
+        request.config.stash[_START_SECONDS] = time.monotonic() - began
         yield running
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    log = tmp_path_factory.mktemp("emulator") / "emulator.log"
+    environment = {"MOTO_ACCOUNT_ID": ACCOUNT, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+    child = Child("emulator", ["darkroom.local.emulator"], environment, log)
+    yield child
+    child.stop()
+
+
+@pytest.fixture(scope="session")
+def world(cluster: Cluster, emulator: Child) -> Iterator[World]:
+    """The cluster, with a provider that works on an emulated AWS."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    aws = kinds.Aws(session, emulator.url(), {})
+    with Provider(cluster.api.kubeconfig, aws):
+        yield World(cluster, aws)

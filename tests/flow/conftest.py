@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 INPUTS_RUNTIME = "inputs"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs all of these tests: they share a stack."""
     for item in items:

@@ -1,19 +1,25 @@
 """The description of a cluster: ``clusters/<cluster>/cluster.yaml``, key ``cluster``. Pure."""
 
-from typing import Annotated
+from operator import attrgetter
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from darkroom_contract.names import Names
+from darkroom_contract.subscribers import Subscribers, check_queues
 from darkroom_contract.types import (
     DEFAULT_TENANT,
     AccountId,
     BucketName,
     ClusterName,
     Description,
+    KeyName,
     Region,
     TenantName,
+    distinct,
 )
+
+_Keys = Annotated[tuple[KeyName, ...], Field(min_length=1, max_length=2), distinct("a key is there twice")]
 
 
 class Tenant(Description):
@@ -24,18 +30,17 @@ class Tenant(Description):
     """Requests per second, over time and at once (API Gateway's token bucket)."""
     burst_limit: Annotated[int, Field(ge=1, le=5000)] = 50
     daily_quota: Annotated[int, Field(ge=1)] | None = None
-    """Requests per day; none when absent."""
-
-
-def _distinct(tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
-    names = [tenant.name for tenant in tenants]
-    if len(set(names)) < len(names):
-        raise ValueError("two tenants have the same name")
-    return tenants
+    """Requests per day; none when absent. Each key has the rate, the burst and the quota to itself."""
+    keys: _Keys = ("value",)
+    """Its keys, as fields of its Secret ``api-key-<tenant>``. Two while one takes the other's place."""
 
 
 #: Every tenant of a cluster. Their names fit into the environment of the API's function (Lambda: 4 KiB in all).
-Tenants = Annotated[tuple[Tenant, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+Tenants = Annotated[
+    tuple[Tenant, ...],
+    Field(min_length=1, max_length=100),
+    distinct("two tenants have the same name", attrgetter("name")),
+]
 
 
 class ApiSettings(Description):
@@ -78,6 +83,46 @@ class Retention(Description):
     logs: LogRetention = 30
 
 
+class Alarms(Description):
+    """Who is told when something is wrong with the cluster."""
+
+    topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$")]
+    """An SNS topic of the cluster's own account and region, whose policy lets CloudWatch publish."""
+    longest_wait_minutes: Annotated[int, Field(ge=5, le=7 * 24 * 60)] = 60
+    """How long a prompt may wait for its picture before somebody is told. SQS throws it away after 14 days."""
+
+
+def check_alarms(alarms: Alarms | None, names: Names) -> None:
+    """Refuse, by a ``ValueError``, a topic of another account or region: CloudWatch does not reach it."""
+    if alarms and not alarms.topic_arn.startswith(names.topic_arn("")):
+        raise ValueError(f"alarms.topicArn: it has to be a topic of the cluster's own: {names.topic_arn('<name>')}")
+
+
+_SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]
+_Subnets = Annotated[tuple[_SubnetId, ...], Field(min_length=1, max_length=10), distinct("a subnet is there twice")]
+
+
+class FileSystem(Description):
+    """An EFS file system: where in the network it is, and who may use it."""
+
+    vpc_id: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]{8,17}$")]
+    subnet_ids: _Subnets
+    """The nodes' subnets, one for each availability zone: EFS has one mount target in a zone."""
+    node_security_group_id: Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]
+    """The security group of the nodes, which alone may mount it."""
+
+
+class Models(Description):
+    """Where the models are: in a bucket, or on a file system."""
+
+    efs: FileSystem | None = None
+    """A file system instead of the bucket."""
+
+
+#: SNS's default quota of filters for a topic (developer guide, "Filter policy constraints"): the topic for prompts has
+#: one for each runtime.
+MAX_RUNTIMES = 200
+
 #: As many as fit into a permissions boundary (IAM: 6144 characters).
 InputBuckets = Annotated[tuple[BucketName, ...], Field(max_length=20)]
 
@@ -106,6 +151,20 @@ class Cluster(Location):
     retention: Retention = Retention()
     input_buckets: InputBuckets = ()
     """Further buckets that input pictures may come from."""
+    models: Models = Models()
+    """Where the models are: in a bucket unless it says otherwise."""
+    protected: bool = True
+    """Whether the cluster's ``Storage`` is protected from deletion."""
+    subscribers: Subscribers = ()
+    """Who is told of jobs, beside the queue ``<cluster>-results``."""
+    alarms: Alarms | None = None
+    """Who is told when something is wrong: nobody when absent."""
+
+    @model_validator(mode="after")
+    def _is_within_reach(self) -> Self:
+        check_queues(self.subscribers, self.names)
+        check_alarms(self.alarms, self.names)
+        return self
 
     @property
     def location(self) -> Location:

@@ -16,6 +16,17 @@ class Bucket(StrEnum):
     OUTPUTS = "outputs"
 
 
+class Actor(StrEnum):
+    """Who acts on AWS: each has a role (the runtimes' agents one each) and a permissions boundary."""
+
+    API = "api"
+    RUNTIME = "runtime"
+    KEDA = "keda"
+    KARPENTER = "karpenter"
+    NODE = "node"
+    MOUNTPOINT = "mountpoint"
+
+
 class JobFact(StrEnum):
     """The objects under a job's key, each with one writer."""
 
@@ -24,6 +35,16 @@ class JobFact(StrEnum):
     CANCEL = "cancel"
     STATE = "state.json"
     RESULT = "result.json"
+
+
+class Problem(StrEnum):
+    """What an alarm says is wrong."""
+
+    WAITS_LONG = "waits-long"
+    NOT_EMPTY = "not-empty"
+    FUNCTION_FAILS = "function-fails"
+    FUNCTION_THROTTLED = "function-throttled"
+    SERVER_ERRORS = "server-errors"
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,11 @@ class Names:
         """The queue of the notifications that could not be delivered to the queue that keeps them."""
         return f"{self.cluster}-results-dead-letter"
 
+    @property
+    def interruption_queue(self) -> str:
+        """The queue by which Karpenter learns that instances are about to go."""
+        return f"{self.cluster}-karpenter-interruptions"
+
     def queue_arn(self, queue: str) -> str:
         """The ARN of a queue by its name."""
         return self._arn("sqs", queue)
@@ -93,6 +119,16 @@ class Names:
     def queue_url(self, queue: str) -> str:
         """The URL of a queue by its name."""
         return f"https://sqs.{self.region}.{self._domain}/{self.account}/{queue}"
+
+    # Events
+
+    def interruption_rule(self, event: str) -> str:
+        """The EventBridge rule that hands one kind of event to Karpenter."""
+        return f"{self.cluster}-karpenter-{event}"
+
+    def event_rule_arn(self, rule: str) -> str:
+        """The ARN of a rule of the default event bus by its name."""
+        return self._arn("events", f"rule/{rule}")
 
     # Buckets
 
@@ -103,6 +139,11 @@ class Names:
     def bucket_arn(self, bucket: str, key: str = "") -> str:
         """The ARN of a bucket, or of the keys in it that a pattern matches."""
         return self._global_arn("s3", f"{bucket}/{key}" if key else bucket)
+
+    @property
+    def models_file_system(self) -> str:
+        """The file system of the models, where they are on one: its name, its creation token, its security group."""
+        return f"{self.cluster}-models"
 
     # Identity
 
@@ -120,14 +161,48 @@ class Names:
         """The role of the API's Lambda function."""
         return f"{self.cluster}-api"
 
+    def role(self, actor: Actor) -> str:
+        """The role of an actor of whom a cluster has one."""
+        return f"{self.cluster}-{actor}"
+
     def role_arn(self, role: str) -> str:
         """The ARN of one of the cluster's roles by its name."""
         return self._global_arn("iam", f"role{self.role_path}{role}")
 
+    def permissions_boundary(self, actor: Actor) -> str:
+        """The policy that bounds an actor's role."""
+        return f"{self.cluster}-{actor}-boundary"
+
+    def permissions_boundary_arn(self, actor: Actor) -> str:
+        """The ARN of the policy that bounds an actor's role."""
+        return self._global_arn("iam", f"policy{self.role_path}{self.permissions_boundary(actor)}")
+
+    def aws_policy_arn(self, policy: str) -> str:
+        """The ARN of one of AWS's own policies by its name."""
+        return f"arn:{self.partition}:iam::aws:policy/{policy}"
+
     @property
-    def permissions_boundary_arn(self) -> str:
-        """The policy that bounds every role of the cluster."""
-        return self._global_arn("iam", f"policy{self.role_path}{self.cluster}-boundary")
+    def node_instance_profile(self) -> str:
+        """The instance profile of the nodes that Karpenter starts; of the same path as the roles."""
+        return self.role(Actor.NODE)
+
+    def instance_profile_arn(self, profile: str) -> str:
+        """The ARN of instance profiles by a path and name, or a pattern of them."""
+        return self._global_arn("iam", f"instance-profile/{profile}")
+
+    @property
+    def ec2_service(self) -> str:
+        """EC2, as the trust policies of instances' roles name it."""
+        return f"ec2.{self._domain}"
+
+    def ec2_arn(self, resource: str, *, owned: bool = True) -> str:
+        """The ARN of EC2 resources by a pattern. Images and snapshots are not owned: they have no account."""
+        return self._arn("ec2", resource) if owned else f"arn:{self.partition}:ec2:{self.region}::{resource}"
+
+    @property
+    def public_parameters_arn(self) -> str:
+        """The ARN that matches the parameters that AWS publishes, such as the newest images."""
+        return f"arn:{self.partition}:ssm:{self.region}::parameter/aws/service/*"
 
     def eks_cluster_arn(self, eks_name: str) -> str:
         """The ARN of the EKS cluster, by EKS's own name of it."""
@@ -169,8 +244,13 @@ class Names:
         return self._arn("logs", f"log-group:{log_group}:*")
 
     def tenant(self, tenant: str) -> str:
-        """The API key and the usage plan of one tenant."""
+        """The API keys and the usage plan of one tenant."""
         return f"{self.cluster}-{tenant}"
+
+
+def alarm_name(resource: str, problem: Problem) -> str:
+    """The alarm that says what is wrong with a queue, or with the API; ``resource`` is that one's name."""
+    return f"{resource}-{problem}"
 
 
 # S3 keys

@@ -15,7 +15,9 @@ from darkroom_contract.errors import ApiError, ErrorCode, ErrorResponse
 #: API Gateway's own limit on the time of an integration.
 INTEGRATION_TIMEOUT_SECONDS = 29
 
-#: What API Gateway answers by itself: the type of its response, our code, and what would be right.
+#: What API Gateway answers by itself: the type of its response, our code, and what would be right. The local gateway
+#: answers from the same document, for the types that can happen there: no key or a wrong one, no such path, a body that
+#: is too large, a tenant's rate or quota, a function that is busy, late, or fails.
 _GATEWAY_RESPONSES: tuple[tuple[str, ErrorCode, str], ...] = (
     ("INVALID_API_KEY", ErrorCode.FORBIDDEN, "Send a valid API key in the header x-api-key."),
     ("ACCESS_DENIED", ErrorCode.FORBIDDEN, "This API key may not do that."),

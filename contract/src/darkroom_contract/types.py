@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -135,6 +136,17 @@ def _safe_prefix(prefix: str) -> str:
     return "/".join(segments)
 
 
+def distinct(complaint: str, of: Callable[[Any], Hashable] = lambda item: item) -> AfterValidator:
+    """Refuse a tuple in which two items are the same, or have the same of what ``of`` takes from them."""
+
+    def check(items: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len({of(item) for item in items}) < len(items):
+            raise ValueError(complaint)
+        return items
+
+    return AfterValidator(check)
+
+
 def utcnow() -> datetime:
     """Now, in UTC."""
     return datetime.now(UTC)
@@ -147,6 +159,9 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")
 #: A runtime's name: a DNS label short enough for every AWS name that is built from it (IAM roles: 64 characters).
 RuntimeName = Annotated[str, StringConstraints(pattern=_LABEL)]
 TenantName = Annotated[str, StringConstraints(pattern=_LABEL)]
+#: An API key of a tenant: a field of its Secret.
+KeyName = Annotated[str, StringConstraints(pattern=_LABEL)]
+SubscriberName = Annotated[str, StringConstraints(pattern=_LABEL)]
 #: A cluster's name has no hyphen, so that no cluster's AWS names begin with another's name and hyphen.
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$")]
 #: Where a job's pictures go in the output bucket: S3's safe characters (User Guide, "Object key naming guidelines").

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from darkroom_contract.cluster import Cluster
+from darkroom_contract.cluster import MAX_RUNTIMES, Cluster
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, RuntimeName
 
@@ -43,6 +43,11 @@ def load_cluster(folder: Path) -> ClusterFiles:
                 "beginning with a letter"
             ) from None
         runtimes[name] = _load(path, "runtime", Runtime)
+    if len(runtimes) > MAX_RUNTIMES:
+        raise ClusterFileError(
+            f"{folder / 'runtimes'}: {len(runtimes)} runtimes; a cluster has at most {MAX_RUNTIMES}, since SNS takes "
+            "no more filters for a topic. Move some to another cluster"
+        )
     _check_defaults(folder, runtimes)
     return ClusterFiles(cluster, runtimes)
 

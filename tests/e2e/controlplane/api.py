@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 import yaml
 from kubernetes import config
+from kubernetes.client import ApiException
 from kubernetes.dynamic import DynamicClient, Resource
-from kubernetes.dynamic.exceptions import ApiException, NotFoundError, ResourceNotFoundError
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 
 Object: TypeAlias = dict[str, Any]
 
@@ -122,7 +123,8 @@ class Api:
         deadline = time.monotonic() + _DISCOVERY_SECONDS
         while True:
             try:
-                return self._client.resources.get(api_version=api_version, kind=kind)
+                resource: Resource = self._client.resources.get(api_version=api_version, kind=kind)
+                return resource
             except ResourceNotFoundError:
                 if time.monotonic() > deadline:
                     raise
@@ -150,5 +152,6 @@ def _state(item: Object) -> Any:
     return item.get("status", "there is none") if item else "there is none"
 
 
-def _plain(instance: Any) -> Any:
-    return instance.to_dict()
+def _plain(instance: Any) -> Object:
+    plain: Object = instance.to_dict()
+    return plain

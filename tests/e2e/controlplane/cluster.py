@@ -1,19 +1,15 @@
 """A Kubernetes cluster with Crossplane and Darkroom's APIs in it, however it came about."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.controlplane import crossplane
+from tests.e2e.controlplane import crossplane, managed_kinds
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.kubernetes import Kubernetes
-from tests.e2e.controlplane.processes import Process
 
-_ROOT = Path(__file__).parents[3]
-APIS = _ROOT / "crossplane" / "apis"
-PACKAGES = _ROOT / "crossplane" / "packages"
+APIS = Path(__file__).parents[3] / "crossplane" / "apis"
 
 
 @dataclass(frozen=True)
@@ -21,25 +17,25 @@ class Cluster:
     """A cluster to test with."""
 
     api: Api
-    #: The processes that it is made of, by name: none when it was there before.
-    processes: dict[str, Process] = field(default_factory=dict)
+    #: The processes that it is made of; none when it was there before.
+    kubernetes: Kubernetes | None = None
 
 
 @contextmanager
 def processes(folder: Path) -> Iterator[Cluster]:
     """A control plane of plain processes, in a folder of its own; gone when the context ends."""
-    began = time.monotonic()
     with Kubernetes(folder) as kubernetes:
         api = Api(kubernetes.kubeconfig)
-        kubernetes_seconds = time.monotonic() - began
         crossplane.start(kubernetes, api)
         crossplane.serve_function(kubernetes, api)
+        managed_kinds.declare(api)
         install_apis(api)
-        seconds = time.monotonic() - began
-        print(
-            f"\ncontrol plane: Kubernetes in {kubernetes_seconds:.1f} s, with Crossplane and the APIs {seconds:.1f} s"
-        )  # noqa: T201
-        yield Cluster(api, kubernetes.processes)
+        yield Cluster(api, kubernetes)
+
+
+def existing(kubeconfig: Path) -> Cluster:
+    """A cluster that has Crossplane, the packages and the APIs, and whose resources the tests may make and remove."""
+    return Cluster(Api(kubeconfig))
 
 
 def install_apis(api: Api) -> None:

@@ -5,6 +5,7 @@ It runs with its webhooks, and with managed resources that are activated by poli
 
 import base64
 import sys
+from pathlib import Path
 
 import yaml
 
@@ -12,10 +13,13 @@ from darkroom.local.kubelet import free_port
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.binaries import component
 from tests.e2e.controlplane.kubernetes import Kubernetes
-from tests.e2e.controlplane.processes import answers, listens
+from tests.e2e.controlplane.processes import Process, answers, listens
 
 _NAMESPACE = "crossplane-system"
 _FUNCTION = "darkroom-function"
+#: How the clusters run the core.
+_ROOT = Path(__file__).parents[3]
+_VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
 
 
 def start(kubernetes: Kubernetes, api: Api) -> None:
@@ -42,7 +46,7 @@ def start(kubernetes: Kubernetes, api: Api) -> None:
     health, webhooks = free_port(), free_port()
     core = kubernetes.run(
         "crossplane",
-        *(program, "core", "start"),
+        *(program, "core", "start", *yaml.safe_load(_VALUES.read_text())["args"]),
         "--package-runtime=External",
         f"--cache-dir={kubernetes.folder / 'packages'}",
         f"--metrics-port={free_port()}",
@@ -62,16 +66,18 @@ def start(kubernetes: Kubernetes, api: Api) -> None:
     core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
 
 
-def serve_function(kubernetes: Kubernetes, api: Api) -> None:
-    """Run the composition function as a process, and have Crossplane call it there."""
+def serve_function(kubernetes: Kubernetes, api: Api, module: str = "darkroom_function") -> Process:
+    """Run the composition function, a Python module, as a process, and have Crossplane call it there."""
     port = free_port()
-    server = kubernetes.authority.issue("function", "127.0.0.1")
+    server = kubernetes.authority.issue(module, "127.0.0.1")
     process = kubernetes.run(
-        "function",
-        *(sys.executable, "-m", "darkroom_function"),
+        module,
+        *(sys.executable, "-m", module, "--debug"),
         f"--address=127.0.0.1:{port}",
         f"--tls-certs-dir={server.folder}",
+        environment={"PYTHONPATH": str(_ROOT)},  # for functions of the tests
     )
+    process.wait_until(listens(port))
     # What the package manager would make of the package. Paused, it leaves both alone.
     paused = {"crossplane.io/paused": "true"}
     package = f"function.invalid/{_FUNCTION}:local"
@@ -96,4 +102,4 @@ def serve_function(kubernetes: Kubernetes, api: Api) -> None:
     )
     status = {"endpoint": f"dns:///127.0.0.1:{port}", "capabilities": ["composition"]}
     api.patch("pkg.crossplane.io/v1", "FunctionRevision", revision, None, {"status": status})
-    process.wait_until(lambda: listens(port))
+    return process

@@ -26,7 +26,8 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
         self.name = log.stem
-        self._log = log
+        #: Where its output goes.
+        self.log = log
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
@@ -60,7 +61,7 @@ class Process:
 
     def log_tail(self, lines: int = 10) -> str:
         """The end of its log."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     @property
     def memory(self) -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from darkroom_contract import names
-from darkroom_contract.names import Bucket, Names
+from darkroom_contract.names import Actor, Bucket, Names
 from darkroom_contract.types import ClusterName, RuntimeName
 
 clusters = st.from_regex(r"\A[a-z][a-z0-9]{0,19}\Z")
@@ -21,8 +21,10 @@ def test_names_stay_within_the_limits_of_aws(cluster: str, runtime: str) -> None
     own = Names(cluster, "123456789012", "ap-northeast-1")
     for queue in (own.runtime_queue(runtime), own.dead_letter_queue(runtime), own.result_topic, own.prompt_topic):
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", queue)
-    for role in (own.runtime_role(runtime), own.api_role, own.api):
+    for role in (own.runtime_role(runtime), own.api_role, own.api, *map(own.role, Actor)):
         assert len(role) <= 64
+    for policy in map(own.permissions_boundary, Actor):
+        assert len(policy) <= 128
     for purpose in Bucket:
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", own.bucket(purpose))
 

@@ -71,3 +71,12 @@ def test_two_runtimes_may_not_both_be_the_default_for_a_checkpoint(folder: Path)
 def test_a_cluster_without_its_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterFileError, match=r"cluster\.yaml: there is no such file"):
         load_cluster(tmp_path)
+
+
+def test_there_are_no_more_runtimes_than_sns_has_filters_for(folder: Path) -> None:
+    for number in range(199):
+        write(folder / "runtimes" / f"r{number}" / "runtime.yaml", "runtime: {engine: comfyui}\n")
+    assert len(load_cluster(folder).runtimes) == 200
+    write(folder / "runtimes" / "one-more" / "runtime.yaml", "runtime: {engine: comfyui}\n")
+    with pytest.raises(ClusterFileError, match=r"runtimes: 201 runtimes; a cluster has at most 200"):
+        load_cluster(folder)

@@ -121,9 +121,10 @@ def test_what_a_tenant_may_ask_changes_in_its_plan_and_not_its_key(world: World)
     assert world.api_keys() == keys
 
 
-def test_what_is_left_out_is_observed_no_more(world: World) -> None:
+def test_what_is_left_out_goes_and_is_observed_no_more(world: World) -> None:
     world.ask(tenants=(Tenant(name="default"), Tenant(name="studio")))
     world.ask(tenants=(Tenant(name="default"),))
+    assert world.names.tenant("studio") not in world.api_keys()
     for kind in ("APIKey", "UsagePlan", "UsagePlanKey"):
         assert len(world.observed("api", kind)) == 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from darkroom_contract.names import Bucket, Names
+from darkroom_contract.names import Actor, Bucket, Names
 from darkroom_function import permissions, policy
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.identity import role
@@ -18,7 +18,7 @@ _ARCHITECTURE = "x86_64"
 def compose(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed]:
     """The function and what it needs."""
     trust = policy.allow("AllowLambda", ["sts:AssumeRole"], service="lambda.amazonaws.com")
-    yield from role(owner, names, names.api_role, trust, permissions.api(names))
+    yield from role(owner, names, Actor.API, names.api_role, trust, permissions.api(names))
     yield owner.managed(
         Kind.LOG_GROUP, "log-group", {"retentionInDays": spec.log_retention}, external_name=names.api_log_group
     )

@@ -3,8 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from darkroom_function import model_runtime, prompt_api, storage
-from darkroom_function.apis import InvalidSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec, parse_spec
+from darkroom_function import cluster_access, model_runtime, prompt_api, storage
+from darkroom_function.apis import (
+    ClusterAccessSpec,
+    InvalidSpec,
+    ModelRuntimeSpec,
+    PromptApiSpec,
+    StorageSpec,
+    parse_spec,
+)
 from darkroom_function.managed import Composed, Observed
 
 
@@ -17,4 +24,6 @@ def compose(kind: str, spec: Mapping[str, Any], observed: Observed) -> Composed[
             return prompt_api.compose(parse_spec(PromptApiSpec, spec), observed)
         case "ModelRuntime":
             return model_runtime.compose(parse_spec(ModelRuntimeSpec, spec), observed)
-    raise InvalidSpec(f"kind: {kind} is not Storage, PromptApi or ModelRuntime")
+        case "ClusterAccess":
+            return cluster_access.compose(parse_spec(ClusterAccessSpec, spec), observed)
+    raise InvalidSpec(f"kind: {kind} is not Storage, PromptApi, ModelRuntime or ClusterAccess")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from darkroom_contract.cluster import Tenant
-from darkroom_contract.names import Names
+from darkroom_contract.names import Names, api_key_prefix
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, is_ready, keyed
 
@@ -45,9 +45,10 @@ def compose(owner: Owner, names: Names, spec: PromptApiSpec, body: str, observed
     if not is_current(spec, body, observed):
         for current in (deployment, stage, settings):
             yield from owner.earlier(current, observed)
-    has_stage = is_ready(observed, stage.key)
-    for resource in (settings, *_tenants(owner, names, spec)):
-        if has_stage:
+    rest_api_id = at_provider(observed, REST_API, "id")
+    served = is_ready(observed, stage.key) and rest_api_id is not None
+    for resource in (settings, *_tenants(owner, names, spec, rest_api_id)):
+        if served:
             yield resource
         elif resource.key in observed:
             yield owner.kept(resource.kind, resource.key, observed)
@@ -63,8 +64,20 @@ def is_current(spec: PromptApiSpec, body: str, observed: Observed) -> bool:
 
 
 def api_key_secret(tenant: str) -> str:
-    """The Secret, in the composite's namespace, whose field ``value`` is the tenant's API key."""
+    """The Secret, in the composite's namespace, whose fields are the tenant's API keys."""
     return f"api-key-{tenant}"
+
+
+def wrong_keys(spec: PromptApiSpec, observed: Observed) -> Iterator[str]:
+    """The keys by which the API does not know their tenant.
+
+    The provider passes over a Secret that is not there (upjet#651), and AWS makes a key up; it never changes one.
+    """
+    for tenant in spec.tenants:
+        for key in tenant.keys:
+            value = at_provider(observed, _usage_plan_key(tenant.name, key), "value")
+            if value and not value.startswith(api_key_prefix(tenant.name)):
+                yield f"{tenant.name}.{key}"
 
 
 def _deployment_key(body: str) -> str:
@@ -110,17 +123,20 @@ def _method_settings(owner: Owner, spec: PromptApiSpec) -> Managed:
     )
 
 
-def _tenants(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed]:
+def _tenants(owner: Owner, names: Names, spec: PromptApiSpec, rest_api_id: str | None) -> Iterator[Managed]:
+    # By its id, not by a reference: the provider would write the id into the list beside the reference, and Crossplane,
+    # which applies a list whole, would take it out again, for ever.
+    stage: JsonValue = {"apiId": rest_api_id, "stage": spec.api.stage}
     for tenant in spec.tenants:
-        yield from _tenant(owner, names, spec.api.stage, tenant)
+        yield from _tenant(owner, names, stage, tenant)
 
 
-def _tenant(owner: Owner, names: Names, stage: str, tenant: Tenant) -> Iterator[Managed]:
-    """A tenant's key and what may be asked with it. Who is no tenant any more loses the key."""
-    name, key, plan = names.tenant(tenant.name), f"api-key.{tenant.name}", f"{_PLANS}.{tenant.name}"
-    yield owner.managed(
-        Kind.API_KEY, key, {"name": name, "valueSecretRef": {"name": api_key_secret(tenant.name), "key": "value"}}
-    )
+def _tenant(owner: Owner, names: Names, stage: JsonValue, tenant: Tenant) -> Iterator[Managed]:
+    """A tenant's keys and what may be asked with them. Who is no tenant any more loses them.
+
+    AWS cannot change the value of a key. Another value is another key, beside the one before it until that is dropped.
+    """
+    name, plan = names.tenant(tenant.name), f"{_PLANS}.{tenant.name}"
     quota: dict[str, JsonValue] = (
         {"quotaSettings": {"limit": tenant.daily_quota, "period": "DAY"}} if tenant.daily_quota else {}
     )
@@ -129,13 +145,28 @@ def _tenant(owner: Owner, names: Names, stage: str, tenant: Tenant) -> Iterator[
         plan,
         {
             "name": name,
-            "apiStages": [{"apiIdRef": owner.reference(REST_API), "stage": stage}],
+            "apiStages": [stage],
             "throttleSettings": {"rateLimit": tenant.rate_limit, "burstLimit": tenant.burst_limit},
             **quota,
         },
     )
-    yield owner.managed(
-        Kind.USAGE_PLAN_KEY,
-        f"usage-plan-key.{tenant.name}",
-        {"keyIdRef": owner.reference(key), "keyType": "API_KEY", "usagePlanIdRef": owner.reference(plan)},
-    )
+    for key in tenant.keys:
+        api_key = f"api-key.{tenant.name}.{key}"
+        yield owner.managed(
+            Kind.API_KEY,
+            api_key,
+            {
+                "name": name,
+                "description": f"The key {key} of the tenant {tenant.name}",
+                "valueSecretRef": {"name": api_key_secret(tenant.name), "key": key},
+            },
+        )
+        yield owner.managed(
+            Kind.USAGE_PLAN_KEY,
+            _usage_plan_key(tenant.name, key),
+            {"keyIdRef": owner.reference(api_key), "keyType": "API_KEY", "usagePlanIdRef": owner.reference(plan)},
+        )
+
+
+def _usage_plan_key(tenant: str, key: str) -> str:
+    return f"usage-plan-key.{tenant}.{key}"

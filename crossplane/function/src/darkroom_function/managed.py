@@ -8,10 +8,11 @@ The provider refuses, for ever, to change what AWS can only replace. Where that 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import JsonValue
 
@@ -45,7 +46,12 @@ class Kind(StrEnum):
     OBJECT = "Object"
     ROLE = "Role"
     ROLE_POLICY = "RolePolicy"
+    ROLE_POLICY_ATTACHMENT = "RolePolicyAttachment"
+    INSTANCE_PROFILE = "InstanceProfile"
     POD_IDENTITY_ASSOCIATION = "PodIdentityAssociation"
+    ACCESS_ENTRY = "AccessEntry"
+    RULE = "Rule"
+    TARGET = "Target"
     LOG_GROUP = "Group"
     FUNCTION = "Function"
     PERMISSION = "Permission"
@@ -56,11 +62,33 @@ class Kind(StrEnum):
     API_KEY = "APIKey"
     USAGE_PLAN = "UsagePlan"
     USAGE_PLAN_KEY = "UsagePlanKey"
+    METRIC_ALARM = "MetricAlarm"
+    FILE_SYSTEM = "FileSystem"
+    ACCESS_POINT = "AccessPoint"
+    MOUNT_TARGET = "MountTarget"
+    SECURITY_GROUP = "SecurityGroup"
+    SECURITY_GROUP_INGRESS_RULE = "SecurityGroupIngressRule"
 
     @property
     def api_version(self) -> str:
         """The kind's API group and version."""
-        return f"{_SERVICES[self]}.aws.m.upbound.io/v1beta1"
+        return f"{self.group}/v1beta1"
+
+    @property
+    def group(self) -> str:
+        """The kind's API group."""
+        return f"{self.service}.aws.m.upbound.io"
+
+    @property
+    def service(self) -> str:
+        """The member of the provider's family that the kind belongs to."""
+        return _SERVICES[self]
+
+    @property
+    def crd(self) -> str:
+        """The name of the kind's CustomResourceDefinition."""
+        singular = re.sub(r"(?<=[^aeiou])y$", "ie", self.value.lower())
+        return f"{singular.removesuffix('s')}s.{self.group}"
 
 
 _SERVICES = {
@@ -78,8 +106,9 @@ _SERVICES = {
             Kind.BUCKET_VERSIONING,
             Kind.OBJECT,
         ),
-        "iam": (Kind.ROLE, Kind.ROLE_POLICY),
-        "eks": (Kind.POD_IDENTITY_ASSOCIATION,),
+        "iam": (Kind.ROLE, Kind.ROLE_POLICY, Kind.ROLE_POLICY_ATTACHMENT, Kind.INSTANCE_PROFILE),
+        "eks": (Kind.POD_IDENTITY_ASSOCIATION, Kind.ACCESS_ENTRY),
+        "cloudwatchevents": (Kind.RULE, Kind.TARGET),
         "cloudwatchlogs": (Kind.LOG_GROUP,),
         "lambda": (Kind.FUNCTION, Kind.PERMISSION),
         "apigateway": (
@@ -91,6 +120,9 @@ _SERVICES = {
             Kind.USAGE_PLAN,
             Kind.USAGE_PLAN_KEY,
         ),
+        "cloudwatch": (Kind.METRIC_ALARM,),
+        "efs": (Kind.FILE_SYSTEM, Kind.ACCESS_POINT, Kind.MOUNT_TARGET),
+        "ec2": (Kind.SECURITY_GROUP, Kind.SECURITY_GROUP_INGRESS_RULE),
     }.items()
     for kind in kinds
 }
@@ -109,6 +141,8 @@ class Managed(Model):
     """Its name in AWS, for the kinds whose name is no field of theirs."""
     retained: bool = False
     """Whether what it stands for stays in AWS when the object is deleted."""
+    awaited: bool = True
+    """Whether the composite is ready only when this is."""
 
     def manifest(self) -> dict[str, Any]:
         """The object as it is applied. Which account it is in, the ClusterProviderConfig ``default`` says."""
@@ -121,6 +155,30 @@ class Managed(Model):
             "kind": self.kind.value,
             "metadata": metadata,
             "spec": {"managementPolicies": policies, "forProvider": self.for_provider},
+        }
+
+
+class Usage(Model):
+    """Crossplane's protection of another object of the namespace: a request to delete that is refused."""
+
+    key: str
+    """Its name within the composite."""
+    name: str
+    """Its name in Kubernetes."""
+    kind: Literal["Usage"] = "Usage"
+    of: dict[str, JsonValue]
+    """The object: ``apiVersion``, ``kind`` and ``resourceRef``."""
+    reason: str
+    """What whoever tries is told."""
+    awaited: bool = True
+
+    def manifest(self) -> dict[str, Any]:
+        """The object as it is applied."""
+        return {
+            "apiVersion": "protection.crossplane.io/v1beta1",
+            "kind": self.kind,
+            "metadata": {"name": self.name},
+            "spec": {"of": self.of, "reason": self.reason},
         }
 
 
@@ -139,6 +197,7 @@ class Owner:
         *,
         external_name: str | None = None,
         retained: bool = False,
+        awaited: bool = True,
     ) -> Managed:
         """A resource in the composite's region (IAM has none)."""
         place = {} if _SERVICES[kind] == "iam" else {"region": self.region}
@@ -149,6 +208,7 @@ class Owner:
             for_provider={**place, **for_provider},
             external_name=external_name,
             retained=retained,
+            awaited=awaited,
         )
 
     def kept(self, kind: Kind, key: str, observed: Observed) -> Managed:
@@ -159,7 +219,8 @@ class Owner:
     def earlier(self, current: Managed, observed: Observed) -> Iterator[Managed]:
         """The resources that a resource with a ``keyed`` key takes the place of, as they are."""
         everything = self.kept_all(current.kind, current.key.rpartition(".")[0], observed)
-        return (resource for resource in everything if resource.key != current.key)
+        same = {"retained": current.retained, "awaited": current.awaited}
+        return (resource.model_copy(update=same) for resource in everything if resource.key != current.key)
 
     def kept_all(self, kind: Kind, stem: str, observed: Observed) -> Iterator[Managed]:
         """The observed resources whose ``keyed`` key begins so, as they were last asked for."""
@@ -189,7 +250,11 @@ def _unresolved(value: Any) -> Any:
     if isinstance(value, list):
         return [_unresolved(item) for item in value]
     if isinstance(value, Mapping):
-        return {field: _unresolved(item) for field, item in value.items() if f"{field}Ref" not in value}
+        return {
+            field: _unresolved(item)
+            for field, item in value.items()
+            if not {f"{field}Ref", f"{field}Refs"} & value.keys()
+        }
     return value
 
 
@@ -197,7 +262,7 @@ def _unresolved(value: Any) -> Any:
 class ComposedResource:
     """A resource that is wanted, and whether it is observed to be ready."""
 
-    resource: Managed
+    resource: Managed | Usage
     ready: bool
 
 
@@ -211,14 +276,25 @@ class Composed(Generic[_Status]):
     resources: dict[str, ComposedResource]
     status: _Status
     ready: bool
+    problem: str | None = None
+    """What somebody has to mend."""
 
     @classmethod
-    def of(cls, resources: Iterable[Managed], observed: Observed, status: _Status, *, complete: bool = True) -> Self:
+    def of(
+        cls,
+        resources: Iterable[Managed | Usage],
+        observed: Observed,
+        status: _Status,
+        *,
+        complete: bool = True,
+        problem: str | None = None,
+    ) -> Self:
         """Judge readiness by what is observed. ``complete`` is false while something that is wanted has to wait."""
         composed = {
             resource.key: ComposedResource(resource, is_ready(observed, resource.key)) for resource in resources
         }
-        return cls(composed, status, complete and all(resource.ready for resource in composed.values()))
+        awaited = (item.ready for item in composed.values() if item.resource.awaited)
+        return cls(composed, status, complete and problem is None and all(awaited), problem)
 
 
 def is_ready(observed: Observed, *keys: str) -> bool:

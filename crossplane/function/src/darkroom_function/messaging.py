@@ -5,19 +5,23 @@ Queue is rewritten without end (provider-upjet-aws#1356).
 """
 
 import json
+from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
 from darkroom_contract.names import Names
+from darkroom_contract.subscribers import Subscriber
 from darkroom_function import policy
-from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider
-from darkroom_function.policy import canonical_json
+from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, keyed
+from darkroom_function.policy import Statement, canonical_json
 
 #: The longest that SQS keeps a message: a queue may have to wait for GPUs, a dead letter for people.
 _RETENTION_SECONDS = 14 * 24 * 60 * 60
 #: SNS takes no larger message.
 _MAX_MESSAGE_BYTES = 256 * 1024
 _LONG_POLL_SECONDS = 20
+#: SQS's own; who receives events says what it needs.
+_SQS_VISIBILITY_TIMEOUT_SECONDS = 30
 
 
 def topic(owner: Owner, names: Names, key: str, name: str) -> list[Managed]:
@@ -35,14 +39,40 @@ def queue(
     owner: Owner, names: Names, key: str, name: str, *, topic: str, visibility_timeout_seconds: int
 ) -> list[Managed]:
     """A queue, encrypted with SQS's own key, that takes a topic's messages, and is used over TLS only."""
-    arn = names.queue_arn(name)
     deliver = policy.allow(
         "AllowTopic",
         ["sqs:SendMessage"],
-        [arn],
+        [names.queue_arn(name)],
         service="sns.amazonaws.com",
         conditions={"ArnEquals": {"aws:SourceArn": names.topic_arn(topic)}},
     )
+    return _queue(owner, names, key, name, deliver, _RETENTION_SECONDS, visibility_timeout_seconds)
+
+
+def event_queue(
+    owner: Owner, names: Names, key: str, name: str, *, rules: Sequence[str], retention_seconds: int
+) -> list[Managed]:
+    """A queue like any other, that takes what EventBridge's rules of these names match."""
+    deliver = policy.allow(
+        "AllowRules",
+        ["sqs:SendMessage"],
+        [names.queue_arn(name)],
+        service="events.amazonaws.com",
+        conditions={"ArnEquals": {"aws:SourceArn": [names.event_rule_arn(rule) for rule in rules]}},
+    )
+    return _queue(owner, names, key, name, deliver, retention_seconds, _SQS_VISIBILITY_TIMEOUT_SECONDS)
+
+
+def _queue(
+    owner: Owner,
+    names: Names,
+    key: str,
+    name: str,
+    deliver: Statement,
+    retention_seconds: int,
+    visibility_timeout_seconds: int,
+) -> list[Managed]:
+    arn = names.queue_arn(name)
     return [
         owner.managed(
             Kind.QUEUE,
@@ -50,7 +80,7 @@ def queue(
             {
                 "name": name,
                 "visibilityTimeoutSeconds": visibility_timeout_seconds,
-                "messageRetentionSeconds": _RETENTION_SECONDS,
+                "messageRetentionSeconds": retention_seconds,
                 "receiveWaitTimeSeconds": _LONG_POLL_SECONDS,
                 "maxMessageSize": _MAX_MESSAGE_BYTES,
                 "sqsManagedSseEnabled": True,
@@ -114,11 +144,38 @@ def subscription(
         "endpoint": names.queue_arn(queue),
         "rawMessageDelivery": True,
     }
-    if attributes is not None:
-        for_provider |= {"filterPolicyScope": "MessageAttributes", "filterPolicy": canonical_json(attributes)}
+    for_provider |= _filtered_by(attributes)
     if dead_letters is not None:
         for_provider["redrivePolicy"] = canonical_json({"deadLetterTargetArn": names.queue_arn(dead_letters)})
     return owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider)
+
+
+def subscriber(owner: Owner, names: Names, topic: str, subscriber: Subscriber, observed: Observed) -> Iterator[Managed]:
+    """A subscription for somebody whose endpoint is none of the cluster's; nothing waits for it.
+
+    SNS gives up on a subscription that is not confirmed after 48 hours, and the provider asks for it again.
+    """
+    attributes: dict[str, JsonValue] = {name: [*values] for name, values in subscriber.filter.attributes.items()}
+    for_provider: dict[str, JsonValue] = {
+        "topicArn": names.topic_arn(topic),
+        "protocol": subscriber.protocol.value,
+        "endpoint": subscriber.endpoint,
+        "rawMessageDelivery": subscriber.raw,
+        **_filtered_by(attributes or None),
+    }
+    key = subscriber_key(subscriber)
+    yield from owner.replacing(owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider, awaited=False), observed)
+
+
+def subscriber_key(subscriber: Subscriber) -> str:
+    """The key of a subscriber's subscription."""
+    return keyed(f"subscriber.{subscriber.name}", subscriber.protocol, subscriber.endpoint)
+
+
+def _filtered_by(attributes: JsonValue) -> dict[str, JsonValue]:
+    if attributes is None:
+        return {}
+    return {"filterPolicyScope": "MessageAttributes", "filterPolicy": canonical_json(attributes)}
 
 
 def is_filtered(observed: Observed, key: str, attributes: JsonValue) -> bool:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue, ValidationError
 
-from darkroom_contract.names import Bucket, Names, registry_key
+from darkroom_contract.names import Actor, Bucket, Names, registry_key
 from darkroom_contract.registry import RegistryEntry
-from darkroom_function import messaging, permissions, policy
-from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus
-from darkroom_function.identity import role
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, declared, is_ready, keyed
-from darkroom_function.policy import Statement
+from darkroom_function import alarms, messaging, permissions
+from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus, ServiceAccount
+from darkroom_function.identity import pod_identity, role, trusting_pods
+from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, declared, is_ready
 
 #: The agent prolongs it by its heartbeat for as long as it holds a message. When a GPU is gone without a word, another
 #: has the message after this time.
@@ -33,7 +32,11 @@ def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntime
     names = spec.cluster.names
     queue, dead_letters = names.runtime_queue(spec.name), names.dead_letter_queue(spec.name)
     owner = Owner(queue, spec.cluster.region)
-    resources = [*_queues(owner, names, spec, queue, dead_letters), *_identity(owner, names, spec, observed)]
+    resources = [
+        *_queues(owner, names, spec, queue, dead_letters),
+        *_identity(owner, names, spec, observed),
+        *alarms.of_runtime(owner, names, spec.name, spec.alarms),
+    ]
     routed = messaging.is_filtered(observed, _SUBSCRIPTION, _routed_here(spec))
     registered = _ENTRY in observed or (routed and is_ready(observed, *_ROUTE))
     if registered:
@@ -91,36 +94,10 @@ def _registered_checkpoint(observed: Observed) -> str | None:
 
 def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec, observed: Observed) -> Iterator[Managed]:
     name = names.runtime_role(spec.name)
-    association = owner.managed(
-        Kind.POD_IDENTITY_ASSOCIATION,
-        keyed("pod-identity", spec.cluster.eks_name, spec.namespace, spec.service_account),
-        {
-            "clusterName": spec.cluster.eks_name,
-            "namespace": spec.namespace,
-            "serviceAccount": spec.service_account,
-            "roleArn": names.role_arn(name),
-        },
-    )
+    account = ServiceAccount(namespace=spec.namespace, name=spec.service_account)
     statements = permissions.agent(names, spec.name, spec.input_buckets)
-    yield from role(owner, names, name, _trust(names, spec), statements)
-    yield from owner.replacing(association, observed)
-
-
-def _trust(names: Names, spec: ModelRuntimeSpec) -> Statement:
-    # EKS user guide, "Create IAM role with trust policy required by EKS Pod Identity": EKS says by session tags for
-    # whom it assumes the role.
-    return policy.allow(
-        "AllowPodIdentity",
-        ["sts:AssumeRole", "sts:TagSession"],
-        service="pods.eks.amazonaws.com",
-        conditions={
-            "StringEquals": {
-                "aws:RequestTag/eks-cluster-arn": names.eks_cluster_arn(spec.cluster.eks_name),
-                "aws:RequestTag/kubernetes-namespace": spec.namespace,
-                "aws:RequestTag/kubernetes-service-account": spec.service_account,
-            }
-        },
-    )
+    yield from role(owner, names, Actor.RUNTIME, name, trusting_pods(spec.cluster, account), statements)
+    yield from pod_identity(owner, spec.cluster, account, name, observed)
 
 
 def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec, checkpoint: str | None) -> Managed:

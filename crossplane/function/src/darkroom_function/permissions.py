@@ -45,6 +45,20 @@ def agent(names: Names, runtime: str, input_buckets: Sequence[str]) -> list[Stat
     return statements
 
 
+def keda(names: Names) -> list[Statement]:
+    """What the KEDA operator may do: see how long the runtimes' queues are."""
+    return [allow("MeasureQueues", ["sqs:GetQueueAttributes"], [names.queue_arn(names.runtime_queue("*"))])]
+
+
+def mountpoint(names: Names) -> list[Statement]:
+    """What Mountpoint may do: read the models."""
+    models = names.bucket(Bucket.MODELS)
+    return [
+        allow("ListModels", ["s3:ListBucket"], [names.bucket_arn(models)]),
+        allow("ReadModels", ["s3:GetObject"], [names.bucket_arn(models, "*")]),
+    ]
+
+
 def _list_jobs_bucket(names: Names) -> Statement:
     # Without it S3 answers 403 for a key that is not there. A condition on s3:prefix would undo that, since a request
     # for a key has no prefix.

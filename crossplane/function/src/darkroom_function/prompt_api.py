@@ -1,12 +1,17 @@
-"""The composition of ``PromptApi``: the topics, the API and its function, and a key for every tenant. Pure."""
+"""The composition of ``PromptApi``: the topics, the API and its function, and keys for every tenant. Pure.
+
+It is ready when a prompt can go in and its notification comes out into the cluster's own queue. Other subscribers it
+does not wait for: they are in others' hands, and the status says how it stands with each.
+"""
 
 from collections.abc import Iterator
 
 from darkroom_contract import openapi
 from darkroom_contract.names import Names
-from darkroom_function import api_function, gateway, messaging
-from darkroom_function.apis import PromptApiSpec, PromptApiStatus
-from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider
+from darkroom_contract.subscribers import Subscriber
+from darkroom_function import alarms, api_function, gateway, messaging
+from darkroom_function.apis import PromptApiSpec, PromptApiStatus, SubscriberState, SubscriberStatus
+from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider, is_ready
 
 #: Long enough for a subscriber to deal with a notification; SQS's default.
 _RESULT_VISIBILITY_TIMEOUT_SECONDS = 30
@@ -19,22 +24,29 @@ def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus
     rest_api_id = at_provider(observed, gateway.REST_API, "id")
     body = openapi.text(names.api_invoke_arn, names.api)
     permission = list(api_function.invoke_permission(owner, names, rest_api_id, observed))
+    wrong_keys = tuple(gateway.wrong_keys(spec, observed))
     status = PromptApiStatus(
         api_url=names.api_url(rest_api_id, spec.api.stage) if rest_api_id else None,
+        api_key_secrets={tenant.name: gateway.api_key_secret(tenant.name) for tenant in spec.tenants},
         prompt_topic_arn=names.topic_arn(names.prompt_topic),
         result_topic_arn=names.topic_arn(names.result_topic),
         result_queue_url=names.queue_url(names.result_topic),
+        subscribers=tuple(_told(subscriber, observed) for subscriber in spec.subscribers),
+        wrong_keys=wrong_keys,
     )
     return Composed.of(
         [
             *_topics(owner, names),
+            *_subscribers(owner, names, spec, observed),
             *api_function.compose(owner, names, spec),
             *gateway.compose(owner, names, spec, body, observed),
             *permission,
+            *alarms.of_api(owner, names, spec),
         ],
         observed,
         status,
         complete=bool(permission) and gateway.is_current(spec, body, observed),
+        problem=_about(wrong_keys),
     )
 
 
@@ -62,3 +74,25 @@ def _topics(owner: Owner, names: Names) -> Iterator[Managed]:
         queue=names.result_topic,
         dead_letters=names.result_dead_letter_queue,
     )
+
+
+def _subscribers(owner: Owner, names: Names, spec: PromptApiSpec, observed: Observed) -> Iterator[Managed]:
+    for subscriber in spec.subscribers:
+        yield from messaging.subscriber(owner, names, names.result_topic, subscriber, observed)
+
+
+def _told(subscriber: Subscriber, observed: Observed) -> SubscriberStatus:
+    key = messaging.subscriber_key(subscriber)
+    if not is_ready(observed, key):
+        state = SubscriberState.MISSING
+    elif at_provider(observed, key, "pendingConfirmation"):
+        state = SubscriberState.PENDING
+    else:
+        state = SubscriberState.CONFIRMED
+    return SubscriberStatus(name=subscriber.name, state=state)
+
+
+def _about(wrong_keys: tuple[str, ...]) -> str | None:
+    if not wrong_keys:
+        return None
+    return f"the API refuses these keys, which do not begin as those of their tenant have to: {', '.join(wrong_keys)}"

@@ -1,6 +1,7 @@
-"""The composition of ``Storage``: the buckets for models, jobs and outputs. Pure.
+"""The composition of ``Storage``: where models, jobs and outputs are. Pure.
 
-Deleting the composite deletes nothing in AWS: neither the buckets nor what protects them.
+Deleting the composite deletes nothing in AWS: neither what holds the data nor what protects it. And Crossplane refuses
+to delete the composite while it is protected.
 """
 
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ from pydantic import JsonValue
 
 from darkroom_contract.cluster import Retention
 from darkroom_contract.names import JOBS_PREFIX, Bucket, Names
-from darkroom_function import policy
-from darkroom_function.apis import StorageSpec, StorageStatus
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner
+from darkroom_function import file_system, policy
+from darkroom_function.apis import API_VERSION, StorageSpec, StorageStatus
+from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, Usage, at_provider
 
 #: How long a model that was replaced or deleted can be brought back.
 _REPLACED_MODELS_DAYS = 30
@@ -19,16 +20,34 @@ _INCOMPLETE_UPLOADS_DAYS = 7
 
 
 def compose(spec: StorageSpec, observed: Observed) -> Composed[StorageStatus]:
-    """The buckets of a cluster."""
-    names = spec.cluster.names
+    """Where a cluster keeps things."""
+    names, efs = spec.cluster.names, spec.models.efs
     owner = Owner(f"{spec.cluster.name}-storage", spec.cluster.region)
-    resources = [resource for bucket in Bucket for resource in _bucket(owner, names, bucket, spec.retention)]
+    buckets = [bucket for bucket in Bucket if bucket is not Bucket.MODELS or efs is None]
+    resources: list[Managed | Usage] = [
+        resource for bucket in buckets for resource in _bucket(owner, names, bucket, spec.retention)
+    ]
+    if efs is not None:
+        resources += file_system.compose(owner, names, efs)
+    if spec.protected:
+        resources.append(_protection(owner, spec))
     status = StorageStatus(
-        models_bucket=names.bucket(Bucket.MODELS),
+        models_bucket=names.bucket(Bucket.MODELS) if efs is None else None,
+        models_file_system_id=at_provider(observed, file_system.FILE_SYSTEM, "id") if efs else None,
+        models_access_point_id=at_provider(observed, file_system.ACCESS_POINT, "id") if efs else None,
         jobs_bucket=names.bucket(Bucket.JOBS),
         outputs_bucket=names.bucket(Bucket.OUTPUTS),
     )
     return Composed.of(resources, observed, status)
+
+
+def _protection(owner: Owner, spec: StorageSpec) -> Usage:
+    return Usage(
+        key="protection",
+        name=f"{owner.name}.protection",
+        of={"apiVersion": API_VERSION, "kind": "Storage", "resourceRef": {"name": spec.cluster.name}},
+        reason="Here the cluster keeps its models, jobs and outputs. Set protected: false in cluster.yaml first.",
+    )
 
 
 def _bucket(owner: Owner, names: Names, bucket: Bucket, retention: Retention) -> Iterator[Managed]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from darkroom.local import kinds
+from darkroom.local.kinds.references import follow_references, referred_value, without_references
 from darkroom_function.managed import Composed, Observed
 
-Compose = Callable[[Observed], Composed[Any]]
+Compose: TypeAlias = Callable[[Observed], Composed[Any]]
+Object: TypeAlias = dict[str, Any]
 
 #: More passes than any composite needs: each waits for something that an earlier one created.
 _MOST_PASSES = 10
+_READY = [{"type": kind, "status": "True"} for kind in ("Synced", "Ready")]
 
 
 class NotReady(Exception):  # noqa: N818 - it says what the composite is
@@ -27,24 +30,25 @@ class Reconciler:
 
     def __init__(self, aws: kinds.Aws) -> None:
         self._aws = aws
-        self._observed: dict[str, dict[str, dict[str, Any]]] = {}
+        self._observed: dict[str, dict[str, Object]] = {}
 
-    def observed(self, composite: str) -> dict[str, dict[str, Any]]:
+    def observed(self, composite: str) -> dict[str, Object]:
         """A composite's resources as they were last observed, by key."""
         return self._observed.setdefault(composite, {})
 
     def reconcile(self, composite: str, compose: Compose) -> Composed[Any]:
-        """Apply a composite until nothing changes; raises ``NotReady`` when it is not ready by then.
+        """Apply a composite until nothing changes, and delete what it leaves out.
 
-        What is left out is forgotten, not deleted: the emulator's data goes with the stack.
+        Raises ``NotReady`` when it is not ready by then, and ``kinds.Failed`` when AWS refuses something.
         """
         observed = self.observed(composite)
         for _ in range(_MOST_PASSES):
             composed = compose(observed)
             changes = [self._apply(observed, key, item.resource.manifest()) for key, item in composed.resources.items()]
-            gone = observed.keys() - composed.resources.keys()
+            # What others need was made first, and goes last.
+            gone = [key for key in reversed(observed) if key not in composed.resources]
             for key in gone:
-                del observed[key]
+                self._delete(observed.pop(key))
             if not any(changes) and not gone:
                 break
         if not composed.ready:
@@ -52,49 +56,54 @@ class Reconciler:
             raise NotReady(f"{composite} is not ready: {', '.join(waiting) or 'a resource is missing'}")
         return composed
 
-    def _apply(self, observed: dict[str, dict[str, Any]], key: str, manifest: dict[str, Any]) -> bool:
+    def _apply(self, observed: dict[str, Object], key: str, manifest: Object) -> bool:
         """Apply one resource unless it is as it was; whether anything changed."""
         before = observed.get(key, {})
+        if not _is_external(manifest):
+            observed[key] = {**manifest, "status": {"conditions": _READY}}
+            return not before
         try:
-            spec = _resolve(manifest["spec"]["forProvider"], observed)
+            spec = without_references(follow_references(manifest["spec"]["forProvider"], _follow(observed)))
         except _Unresolved:
             return False
         if before.get("resolved") == spec:
             return False
-        name = manifest["metadata"]["name"]
-        external_name = manifest["metadata"].get("annotations", {}).get("crossplane.io/external-name", name)
-        at_provider = kinds.apply(
-            kinds.Managed(
-                kind=manifest["kind"],
-                external_name=external_name,
-                spec=spec,
-                observed=before.get("status", {}).get("atProvider", {}),
-                aws=self._aws,
-            )
-        )
-        conditions = [{"type": kind, "status": "True"} for kind in ("Synced", "Ready")]
-        observed[key] = {**manifest, "resolved": spec, "status": {"conditions": conditions, "atProvider": at_provider}}
+        annotations = manifest["metadata"].get("annotations", {})
+        wanted = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+        external_name, at_provider = kinds.apply(self._managed({**before, **wanted, "resolved": spec}))
+        wanted["metadata"]["annotations"] = {**annotations, "crossplane.io/external-name": external_name}
+        observed[key] = {**wanted, "resolved": spec, "status": {"conditions": _READY, "atProvider": at_provider}}
         return True
 
+    def _delete(self, resource: Object) -> None:
+        if _is_external(resource) and "Delete" in resource["spec"]["managementPolicies"]:
+            kinds.delete(self._managed(resource))
 
-def _resolve(value: Any, observed: dict[str, dict[str, Any]]) -> Any:
-    """A spec with each ``<field>Ref`` replaced by ``<field>``, the id of the resource that it names."""
-    if isinstance(value, list):
-        return [_resolve(item, observed) for item in value]
-    if not isinstance(value, dict):
+    def _managed(self, resource: Object) -> kinds.Managed:
+        kind, metadata = resource["kind"], resource["metadata"]
+        at_provider = resource.get("status", {}).get("atProvider", {})
+        given = metadata["name"] if kinds.KINDS[kind].named else at_provider.get("id", "")
+        return kinds.Managed(
+            kind=kind,
+            external_name=metadata["annotations"].get("crossplane.io/external-name", given),
+            spec=resource["resolved"],
+            aws=self._aws,
+            secrets=self._aws.secrets,
+            observed=at_provider,
+        )
+
+
+def _is_external(resource: Object) -> bool:
+    """Whether it stands for something in AWS. What does not, Crossplane's own kinds, is just there."""
+    return str(resource["apiVersion"]).partition("/")[0].endswith(".aws.m.upbound.io")
+
+
+def _follow(observed: dict[str, Object]) -> Callable[[str, str], str]:
+    def follow(field: str, name: str) -> str:
+        found = (resource for resource in observed.values() if resource["metadata"]["name"] == name)
+        value = next((referred_value(field, resource) for resource in found), None)
+        if value is None:
+            raise _Unresolved
         return value
-    resolved = {}
-    for field, inner in value.items():
-        if field.endswith("Ref") and not field.endswith("SecretRef"):
-            resolved[field.removesuffix("Ref")] = _id_of(inner["name"], observed)
-        else:
-            resolved[field] = _resolve(inner, observed)
-    return resolved
 
-
-def _id_of(name: str, observed: dict[str, dict[str, Any]]) -> str:
-    for resource in observed.values():
-        if resource["metadata"]["name"] == name:
-            known: str = resource["status"]["atProvider"]["id"]
-            return known
-    raise _Unresolved
+    return follow

@@ -7,13 +7,13 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import boto3
@@ -22,6 +22,7 @@ import httpx
 from darkroom.cluster_files import ClusterFiles
 from darkroom.local import kinds
 from darkroom.local.child import STOP_SECONDS
+from darkroom.local.composites import composites
 from darkroom.local.gateway import Gateway, UsagePlan
 from darkroom.local.kubelet import Restarts, free_port, is_distrusted, wait_until_trusted
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
@@ -31,14 +32,12 @@ from darkroom_contract import names
 from darkroom_contract.cluster import Images
 from darkroom_contract.names import Bucket
 from darkroom_contract.types import Engine
-from darkroom_function import model_runtime, prompt_api, storage
-from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+from darkroom_function.compositions import compose
 from darkroom_function.gateway import api_key_secret
 
 logger = logging.getLogger(__name__)
 
 _HANDLER = "darkroom_api.handler.handler"
-_NAMESPACE = "runtimes"
 #: How many invocations may run at once when the function reserves no concurrency: an account's, by default.
 _ACCOUNT_CONCURRENCY = 1000
 #: How often the agents are asked whether their engines have to be restarted, as a liveness probe does.
@@ -53,6 +52,22 @@ class EngineNotFound(Exception):  # noqa: N818 - it says what happened
     """No engine answers at the URL that was given."""
 
 
+#: Brings composites into being in an emulated AWS. Its answer is what is observed of their managed resources: the
+#: objects, each with its ``spec.forProvider`` as ``resolved``, where every reference is followed.
+ControlPlane: TypeAlias = Callable[[Sequence[dict[str, Any]], kinds.Aws], list[dict[str, Any]]]
+
+
+def reconcile(composites: Sequence[dict[str, Any]], aws: kinds.Aws) -> list[dict[str, Any]]:
+    """The control plane of a local stack: no Kubernetes, the same compositions."""
+    reconciler = Reconciler(aws)
+    observed: list[dict[str, Any]] = []
+    for item in composites:
+        name = f"{item['kind']} {item['metadata']['name']}"
+        reconciler.reconcile(name, partial(compose, item["kind"], item["spec"]))
+        observed += reconciler.observed(name).values()
+    return observed
+
+
 @dataclass(frozen=True)
 class Options:
     """How a local stack differs from another."""
@@ -65,6 +80,9 @@ class Options:
     seconds_per_step: float = 0.02
     #: Runtimes of the cluster that get no agent: a test runs its own.
     without_agent: frozenset[str] = frozenset()
+    control_plane: ControlPlane = reconcile
+    #: An emulator that runs already; none: the stack starts one, and stops it.
+    emulator: Child | None = None
 
 
 class Stack:
@@ -187,8 +205,7 @@ class Stack:
     def _start(self) -> None:
         self._options.logs.mkdir(parents=True, exist_ok=True)
         cluster = self.files.cluster
-        self.emulator = self._spawn("emulator", ["darkroom.local.emulator"], {"MOTO_ACCOUNT_ID": cluster.account})
-        self._cleanup.callback(self.emulator.stop)
+        self.emulator = self._options.emulator or self._start_emulator()
         self._start_runtimes()
         self.aws_environment = {
             "AWS_ENDPOINT_URL": self.aws_url,
@@ -204,13 +221,19 @@ class Stack:
         )
         key_secrets = {(api_key_secret(tenant), "value"): key for tenant, key in self.api_keys.items()}
         self._aws = kinds.Aws(session, self.aws_url, key_secrets)
-        self._api = self._reconcile()
+        self._resources = self._declare()
         self.gateway = self.serve_api()
         self.runtime_urls |= {name: child.url() for name, child in self.runtimes.items()}
         self._cleanup.callback(lambda: stop_all(self.agents.values()))
         for name in sorted(self.files.runtimes.keys() - self._options.without_agent):
             self._health_ports[name] = free_port()
             self.agents[name] = self._start_agent(name)
+
+    def _start_emulator(self) -> Child:
+        account = {"MOTO_ACCOUNT_ID": self.files.cluster.account}
+        emulator = self._spawn("emulator", ["darkroom.local.emulator"], account)
+        self._cleanup.callback(emulator.stop)
+        return emulator
 
     def _spawn(self, name: str, module: list[str], env: dict[str, str]) -> Child:
         return Child(name, module, env, self._options.logs / f"{name}.log")
@@ -233,28 +256,22 @@ class Stack:
         arguments += ["--seconds-per-step", str(self._options.seconds_per_step)]
         return self._spawn(f"runtime-{name}", ["darkroom_demo", *arguments], {})
 
-    def _reconcile(self) -> dict[str, dict[str, Any]]:
-        """Bring every composite into being; the API's resources as observed."""
-        cluster, reconciler = self.files.cluster, Reconciler(self._aws)
-        reconciler.reconcile("storage", partial(storage.compose, StorageSpec.of(cluster)))
+    def _declare(self) -> list[dict[str, Any]]:
+        """Bring every composite into being; their managed resources as observed."""
         images = Images(api=f"local/darkroom-api@{source_digest('darkroom_api')}")
-        reconciler.reconcile("api", partial(prompt_api.compose, PromptApiSpec.of(cluster, images)))
-        for name, runtime in self.files.runtimes.items():
-            spec = ModelRuntimeSpec.of(name, runtime, cluster, namespace=_NAMESPACE, service_account=name)
-            reconciler.reconcile(f"runtime {name}", partial(model_runtime.compose, spec))
-        return reconciler.observed("api")
+        return self._options.control_plane(list(composites(self.files, images)), self._aws)
 
     def serve_api(self, variables: Mapping[str, str] | None = None) -> Gateway:
         """The composed API, served; ``variables`` are further ones for its function."""
         function = self._start_function(variables or {})
-        api = _only(self._api, "RestAPI")["resolved"]
-        stage = _only(self._api, "Stage")["resolved"]["stageName"]
+        api = _only(self._resources, "RestAPI")["resolved"]
+        stage = _only(self._resources, "Stage")["resolved"]["stageName"]
         gateway = Gateway(json.loads(api["body"]), stage, self._usage_plans(), function)
         self._cleanup.callback(gateway.stop)
         return gateway
 
     def _start_function(self, variables: Mapping[str, str]) -> LambdaService:
-        spec = _only(self._api, "Function")["resolved"]
+        spec = _only(self._resources, "Function")["resolved"]
         configuration = FunctionConfiguration(
             name=self.names.api,
             arn=self.names.api_function_arn,
@@ -269,10 +286,10 @@ class Stack:
         return function
 
     def _usage_plans(self) -> list[UsagePlan]:
-        keys = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._api, "APIKey")}
-        plans = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._api, "UsagePlan")}
+        keys = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._resources, "APIKey")}
+        plans = {item["status"]["atProvider"]["id"]: item["resolved"] for item in _all(self._resources, "UsagePlan")}
         usage = []
-        for link in (item["resolved"] for item in _all(self._api, "UsagePlanKey")):
+        for link in (item["resolved"] for item in _all(self._resources, "UsagePlanKey")):
             secret, plan = keys[link["keyId"]]["valueSecretRef"], plans[link["usagePlanId"]]
             usage.append(
                 UsagePlan(
@@ -306,10 +323,10 @@ def source_digest(package: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _all(composed: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [resource for resource in composed.values() if resource["kind"] == kind]
+def _all(resources: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [resource for resource in resources if resource["kind"] == kind]
 
 
-def _only(composed: dict[str, dict[str, Any]], kind: str) -> dict[str, Any]:
-    (resource,) = _all(composed, kind)
+def _only(resources: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (resource,) = _all(resources, kind)
     return resource

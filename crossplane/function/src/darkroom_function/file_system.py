@@ -1,0 +1,88 @@
+"""The models on EFS: a file system, its door into the nodes' network, and who may go through. Pure.
+
+All of it is retained. EFS knows no name of a file system, so that one is found again by its creation token, which AWS
+takes once. A policy on the file system would be of a kind of its own; without one whoever reaches a mount target may
+mount it, and only the nodes reach it.
+"""
+
+from collections.abc import Iterator
+
+from darkroom_contract.cluster import FileSystem
+from darkroom_contract.names import Names
+from darkroom_function.managed import Kind, Managed, Owner, keyed
+
+FILE_SYSTEM = "models-file-system"
+ACCESS_POINT = "models-access-point"
+
+_NFS_PORT = 2049
+#: Whom every file belongs to, and who everybody is that comes by the access point.
+_USER = {"uid": 1000, "gid": 1000}
+
+
+def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
+    """The file system and what is around it."""
+    name = names.models_file_system
+    tags = {"Name": name}
+    # AWS changes neither a security group's VPC nor a rule's security group.
+    security_group, rule = (keyed(stem, efs.vpc_id) for stem in ("models-security-group", "models-nfs"))
+    yield owner.managed(
+        Kind.FILE_SYSTEM,
+        FILE_SYSTEM,
+        {
+            "creationToken": name,
+            "encrypted": True,
+            "performanceMode": "generalPurpose",
+            "throughputMode": "elastic",
+            "tags": {**tags},
+        },
+        retained=True,
+    )
+    yield owner.managed(
+        Kind.ACCESS_POINT,
+        ACCESS_POINT,
+        {
+            "fileSystemIdRef": owner.reference(FILE_SYSTEM),
+            "posixUser": {**_USER},
+            "rootDirectory": {
+                "path": "/models",
+                "creationInfo": {"ownerUid": _USER["uid"], "ownerGid": _USER["gid"], "permissions": "0755"},
+            },
+            "tags": {**tags},
+        },
+        retained=True,
+    )
+    yield owner.managed(
+        Kind.SECURITY_GROUP,
+        security_group,
+        {
+            "name": name,
+            "description": "NFS from the nodes to the models",
+            "vpcId": efs.vpc_id,
+            "tags": {**tags},
+        },
+        retained=True,
+    )
+    yield owner.managed(
+        Kind.SECURITY_GROUP_INGRESS_RULE,
+        rule,
+        {
+            "securityGroupIdRef": owner.reference(security_group),
+            "description": "NFS from the nodes",
+            "referencedSecurityGroupId": efs.node_security_group_id,
+            "ipProtocol": "tcp",
+            "fromPort": _NFS_PORT,
+            "toPort": _NFS_PORT,
+        },
+        retained=True,
+    )
+    for subnet in efs.subnet_ids:
+        yield owner.managed(
+            Kind.MOUNT_TARGET,
+            f"models-mount-target.{subnet}",
+            {
+                "fileSystemIdRef": owner.reference(FILE_SYSTEM),
+                "subnetId": subnet,
+                "securityGroupsRefs": [owner.reference(security_group)],
+            },
+            retained=True,
+        )

@@ -1,0 +1,126 @@
+"""Kubernetes' structural schemas of pydantic's models. Pure.
+
+Kubernetes takes a part of JSON Schema, as OpenAPI 3.0 has it: no references, no null beside a type, no limit that is a
+number of its own and excluded. What else a model says has to be given an equivalent here: an unknown word is an error.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, JsonValue
+
+Schema = dict[str, Any]
+
+#: The words that mean the same in both.
+_SAME = {
+    "type",
+    "format",
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "nullable",
+    "required",
+}
+
+
+def rule(expression: str, message: str, field: str | None = None) -> dict[str, JsonValue]:
+    """What a type cannot say, for a field's ``json_schema_extra``: an expression (CEL) of ``self`` and ``oldSelf``.
+
+    The message is about a field within, if that is said (``.metadata.name``).
+    """
+    about: dict[str, JsonValue] = {} if field is None else {"fieldPath": field}
+    return {"x-kubernetes-validations": [{"rule": expression, "message": message, **about}]}
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """The structural schema of a model; raises ``ValueError`` with the place of what Kubernetes cannot say."""
+    schema = model.model_json_schema(by_alias=True)
+    return _Converter(schema.pop("$defs", {})).convert(schema, model.__name__)
+
+
+def observed(model: type[BaseModel]) -> Schema:
+    """The structural schema of a status: it may be there in part, and says nothing that was not observed."""
+    schema = structural(model)
+    schema.pop("required", None)
+    return _bare(schema)
+
+
+class _Converter:
+    def __init__(self, definitions: Mapping[str, Schema]) -> None:
+        self._definitions = definitions
+
+    def convert(self, schema: Schema, place: str) -> Schema:
+        result: Schema = {}
+        for word, value in self._inlined(schema, place).items():
+            result |= self._converted(word, value, place)
+        return {word: result[word] for word in sorted(result, key=_reading_order)}
+
+    def _inlined(self, schema: Schema, place: str) -> Schema:
+        """The schema with what it refers to."""
+        reference = schema.get("$ref")
+        if reference:
+            target = self._inlined(self._definitions[reference.rpartition("/")[2]], place)
+            return target | {word: value for word, value in schema.items() if word != "$ref"}
+        if "anyOf" in schema:
+            choices = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
+            if len(choices) != 1 or len(schema["anyOf"]) != 2:
+                raise ValueError(f"{place}: Kubernetes has no choice between types")
+            rest = {word: value for word, value in schema.items() if word != "anyOf"}
+            return {**self._inlined(choices[0], place), **rest, "nullable": True}
+        return schema
+
+    def _converted(self, word: str, value: Any, place: str) -> Schema:
+        converted: Schema
+        match word:
+            case "title":
+                converted = {}
+            case "description":
+                converted = {word: re.sub(r"\s+", " ", value).replace("``", "`")}
+            case "default":
+                converted = {} if value is None else {word: _without_nulls(value)}
+            case "const":
+                converted = {"enum": [value]}
+            case "exclusiveMinimum" | "exclusiveMaximum":
+                converted = {word.removeprefix("exclusive").lower(): value, word: True}
+            case "properties":
+                converted = {word: {name: self.convert(field, f"{place}.{name}") for name, field in value.items()}}
+            case "items" | "additionalProperties" if isinstance(value, dict):
+                converted = {word: self.convert(value, f"{place}[]")}
+            case "additionalProperties" if value is False:
+                converted = {}  # Kubernetes drops fields that a schema does not know.
+            case _ if word in _SAME or word.startswith("x-kubernetes-"):
+                converted = {word: value}
+            case _:
+                raise ValueError(f"{place}: {word} has no equivalent in Kubernetes")
+        return converted
+
+
+def _reading_order(word: str) -> int:
+    order = ("type", "description", "", "properties", "items")
+    return order.index(word if word in order else "")
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return value
+
+
+def _bare(schema: Schema) -> Schema:
+    bare = {word: value for word, value in schema.items() if word not in {"default", "nullable"}}
+    if "properties" in bare:
+        bare["properties"] = {name: _bare(field) for name, field in bare["properties"].items()}
+    for inner in ("items", "additionalProperties"):
+        if inner in bare:
+            bare[inner] = _bare(bare[inner])
+    return bare

@@ -1,0 +1,160 @@
+"""What happens to AWS when a composite is changed, removed or wrong, and when AWS was changed by hand."""
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from darkroom_contract.names import Names
+from tests.compositions import specs
+from tests.e2e.controlplane import crossplane
+from tests.e2e.controlplane.api import Object, Refused, condition
+from tests.e2e.world import ACCOUNT, REGION, World
+
+CLUSTER = "changes"
+NAMES = Names(CLUSTER, ACCOUNT, REGION)
+
+
+def composite(kind: str, name: str, **fields: Any) -> Object:
+    spec = {**specs.EXAMPLES[kind], **fields}
+    spec["cluster"] = {"name": CLUSTER, "account": ACCOUNT, "region": REGION, "eksName": CLUSTER}
+    if kind == "ModelRuntime":
+        spec["name"] = name
+    return {
+        "apiVersion": "darkroom.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": CLUSTER},
+        "spec": spec,
+    }
+
+
+@pytest.fixture(scope="module")
+def storage(world: World) -> Object:
+    """The buckets, ready."""
+    world.namespace(CLUSTER, {"api-key-default": "d" * 40, "api-key-acme": "a" * 40})
+    storage = composite("Storage", CLUSTER)
+    world.apply(storage)
+    return world.wait(storage)
+
+
+@pytest.fixture(scope="module")
+def api(world: World, storage: Object) -> Object:
+    """The API and its topics, ready."""
+    api = composite("PromptApi", CLUSTER)
+    world.apply(api)
+    return world.wait(api)
+
+
+@pytest.fixture
+def runtime(world: World, api: Object, request: pytest.FixtureRequest) -> Object:
+    """A runtime, ready; each test has one of its own."""
+    name = "r" + str(abs(hash(request.node.name)) % 10**8)
+    runtime = composite("ModelRuntime", name, checkpoint=f"{name}.safetensors")
+    world.apply(runtime)
+    return world.wait(runtime)
+
+
+def changed(item: Object, **fields: Any) -> Object:
+    """A composite as people would write it, with other values."""
+    metadata = {key: item["metadata"][key] for key in ("name", "namespace")}
+    spec = {key: value for key, value in item["spec"].items() if key != "crossplane"}
+    return {**item, "metadata": metadata, "spec": {**spec, **fields}, "status": None}
+
+
+def registered(world: World, runtime: str) -> dict[str, Any]:
+    key = f"runtimes/{runtime}.json"
+    body = world.client("s3").get_object(Bucket=f"{CLUSTER}-jobs-{ACCOUNT}-{REGION}", Key=key)["Body"].read()
+    entry: dict[str, Any] = json.loads(body)
+    return entry
+
+
+def test_a_changed_spec_changes_aws(world: World, runtime: Object) -> None:
+    name = runtime["metadata"]["name"]
+    assert registered(world, name)["accepting"] is True
+    draining = changed(runtime, accepting=False)
+    world.apply(draining)
+    world.eventually(lambda: registered(world, name)["accepting"] is False)
+
+
+def test_what_was_changed_by_hand_is_set_right(world: World, runtime: Object) -> None:
+    sqs = world.client("sqs")
+    url = sqs.get_queue_url(QueueName=NAMES.runtime_queue(runtime["metadata"]["name"]))["QueueUrl"]
+
+    def timeout() -> str:
+        value: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["VisibilityTimeout"]
+        return value
+
+    before = timeout()
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+    world.eventually(lambda: timeout() == before)
+
+
+def test_what_was_deleted_by_hand_is_made_again(world: World, runtime: Object) -> None:
+    sns = world.client("sns")
+
+    def subscriptions() -> list[Any]:
+        topic = NAMES.topic_arn(NAMES.prompt_topic)
+        queue = NAMES.queue_arn(NAMES.runtime_queue(runtime["metadata"]["name"]))
+        found = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+        return [item for item in found if item["Endpoint"] == queue]
+
+    (subscription,) = subscriptions()
+    sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    world.eventually(lambda: len(subscriptions()) == 1)
+
+
+def test_a_deleted_runtime_takes_its_own_with_it_and_leaves_storage_alone(
+    world: World, storage: Object, runtime: Object
+) -> None:
+    sqs, sns = world.client("sqs"), world.client("sns")
+    name = runtime["metadata"]["name"]
+    queue = NAMES.queue_arn(NAMES.runtime_queue(name))
+    world.delete(runtime)
+    for gone in (NAMES.runtime_queue(name), NAMES.dead_letter_queue(name)):
+        with pytest.raises(ClientError, match="does not exist"):
+            sqs.get_queue_url(QueueName=gone)
+    left = sns.list_subscriptions_by_topic(TopicArn=NAMES.topic_arn(NAMES.prompt_topic))["Subscriptions"]
+    assert queue not in [item["Endpoint"] for item in left]
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        registered(world, name)
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        world.client("iam").get_role(RoleName=NAMES.runtime_role(name))
+    buckets = {bucket["Name"] for bucket in world.client("s3").list_buckets()["Buckets"]}
+    assert {storage["status"][field] for field in ("modelsBucket", "jobsBucket", "outputsBucket")} <= buckets
+    assert condition(world.find(storage), "Ready") == "True"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"engine": "dall-e"}, "spec.engine: Unsupported value", id="an unknown engine"),
+        pytest.param({"checkpoint": ""}, "spec.checkpoint", id="an empty checkpoint"),
+        pytest.param({"namespace": "Not A Label"}, "spec.namespace", id="no namespace"),
+        pytest.param({"name": "other"}, "spec.name", id="another name"),
+    ],
+)
+def test_a_wrong_spec_is_refused_when_it_is_applied(
+    world: World, runtime: Object, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
+        world.apply(changed(runtime, **fields))
+
+
+def test_a_new_function_that_composes_the_same_in_another_order_writes_nothing(
+    world: World, api: Object, runtime: Object
+) -> None:
+    kubernetes = world.cluster.kubernetes
+    if kubernetes is None:
+        pytest.skip("the cluster's function is a package: only a control plane of processes can change it")
+    before = world.versions(api, runtime)
+    upgraded = crossplane.serve_function(kubernetes, world.cluster.api, "tests.e2e.reordering_function")
+    try:
+        world.recompose(api)
+        world.recompose(runtime)
+        after = world.versions(api, runtime)
+        assert '"event": "composed"' in upgraded.log.read_text()
+    finally:
+        crossplane.serve_function(kubernetes, world.cluster.api)
+        upgraded.stop()
+    assert after == before

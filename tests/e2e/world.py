@@ -1,0 +1,146 @@
+"""What the tests look at: a cluster, an emulated AWS, and the provider between them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from darkroom.local import kinds
+from darkroom_function.managed import Kind
+from tests.e2e.controlplane.api import Object, condition
+from tests.e2e.controlplane.cluster import APIS, Cluster
+
+#: Far above what any composite takes: reached only when it never becomes ready.
+READY_SECONDS = 180.0
+#: The cluster of the examples.
+ACCOUNT, REGION = "111122223333", "eu-west-1"
+
+
+@dataclass(frozen=True)
+class World:
+    """A cluster and the AWS that its provider works on."""
+
+    cluster: Cluster
+    aws: kinds.Aws
+
+    def client(self, service: str) -> Any:
+        """A client of the emulated AWS."""
+        return self.aws.client(service)
+
+    def namespace(self, name: str, secrets: dict[str, str] | None = None) -> str:
+        """Make a namespace, with the tenants' API keys by the names of their Secrets."""
+        api = self.cluster.api
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        for secret, value in (secrets or {}).items():
+            metadata = {"name": secret, "namespace": name}
+            api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"value": value}})
+        return name
+
+    def apply(self, *composites: Object) -> None:
+        """Apply composites, as Argo CD does."""
+        self.cluster.api.apply(*composites)
+
+    def wait(self, composite: Object, **conditions: str) -> Object:
+        """Wait until a composite has these conditions (Ready and Synced when none are named)."""
+        wanted = conditions or {"Synced": "True", "Ready": "True"}
+        return self.cluster.api.wait(
+            composite["apiVersion"],
+            composite["kind"],
+            composite["metadata"]["name"],
+            composite["metadata"]["namespace"],
+            lambda item: (
+                bool(item)
+                and condition(item, "Synced") is not None
+                and all(condition(item, kind) == status for kind, status in wanted.items())
+            ),
+            READY_SECONDS,
+        )
+
+    def find(self, composite: Object) -> Object:
+        """A composite as it is."""
+        metadata = composite["metadata"]
+        found = self.cluster.api.find(
+            composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"]
+        )
+        assert found, f"there is no {composite['kind']} {metadata['name']}"
+        return found
+
+    def recompose(self, composite: Object) -> None:
+        """Have Crossplane compose something twice more, and wait until it has applied what came out."""
+        metadata = composite["metadata"]
+        place = (composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"])
+        for policy in ("Manual", "Automatic"):  # any change of the spec makes a new generation
+            patch = {"spec": {"crossplane": {"compositionUpdatePolicy": policy}}}
+            wanted = self.cluster.api.patch(*place, patch)["metadata"]["generation"]
+            self.cluster.api.wait(*place, lambda item, wanted=wanted: _composed_generation(item) >= wanted)  # type: ignore[misc]
+
+    def versions(self, *composites: Object) -> dict[str, str]:
+        """The managed resources of composites by name, each with its version: it changes with every write."""
+        return {
+            f"{item['kind']} {item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            for composite in composites
+            for item in self.managed(composite)
+        }
+
+    def eventually(self, holds: Callable[[], bool]) -> None:
+        """Wait until something is so; raises ``TimeoutError``."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not holds():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not so after {READY_SECONDS:.0f} s")
+            time.sleep(0.2)
+
+    def delete(self, composite: Object) -> None:
+        """Delete a composite, and wait until it and all that it made in the cluster are gone."""
+        metadata = composite["metadata"]
+        place = (composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"])
+        made = self.managed(composite)
+        self.cluster.api.delete(*place)
+        for item in (composite, *made):
+            self.cluster.api.wait(
+                item["apiVersion"],
+                item["kind"],
+                item["metadata"]["name"],
+                metadata["namespace"],
+                lambda found: not found,
+                READY_SECONDS,
+            )
+
+    def managed(self, composite: Object) -> list[Object]:
+        """The managed resources of a composite."""
+        return [item for kind in Kind for item in self.made(composite, kind.api_version, kind.value)]
+
+    def made(self, composite: Object, api_version: str, kind: str) -> list[Object]:
+        """What of a kind a composite has made."""
+        name, namespace = composite["metadata"]["name"], composite["metadata"]["namespace"]
+        return [
+            item
+            for item in self.cluster.api.list(api_version, kind, namespace)
+            if any(
+                owner["kind"] == composite["kind"] and owner["name"] == name
+                for owner in item["metadata"].get("ownerReferences", ())
+            )
+        ]
+
+    def bring_up(self, composites: Sequence[Object], aws: kinds.Aws) -> list[Object]:
+        """The control plane of a stack whose composites are in the cluster."""
+        namespace = composites[0]["metadata"]["namespace"]
+        self.namespace(namespace, {secret: value for (secret, _), value in aws.secrets.items()})
+        self.apply(*composites)
+        for composite in composites:
+            self.wait(composite)
+        resources = [item for composite in composites for item in self.managed(composite)]
+        return [{**item, "resolved": item["spec"]["forProvider"]} for item in resources]
+
+
+def _composed_generation(composite: Object) -> int:
+    conditions = composite.get("status", {}).get("conditions", ())
+    return next((entry.get("observedGeneration", 0) for entry in conditions if entry["type"] == "Synced"), 0)
+
+
+def examples(namespace: str) -> list[Object]:
+    """The example of every kind of composite."""
+    found = [yaml.safe_load(path.read_text()) for path in sorted(APIS.glob("*/example.yaml"))]
+    return [{**item, "metadata": {**item["metadata"], "namespace": namespace}} for item in found]
