@@ -69,7 +69,7 @@ def start(kubernetes: Kubernetes, api: Api) -> None:
 def serve_function(kubernetes: Kubernetes, api: Api, module: str = "darkroom_function") -> Process:
     """Run the composition function, a Python module, as a process, and have Crossplane call it there."""
     port = free_port()
-    server = kubernetes.authority.issue(module, "127.0.0.1")
+    server = kubernetes.authority.issue(f"{module}-{port}", "127.0.0.1")
     process = kubernetes.run(
         module,
         *(sys.executable, "-m", module, "--debug"),
