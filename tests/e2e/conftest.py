@@ -3,15 +3,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
-from darkroom.local import kinds
 from darkroom.local.processes import Child
 from tests.e2e.controlplane import cluster as clusters
 from tests.e2e.controlplane.cluster import Cluster
-from tests.e2e.provider import Provider
-from tests.e2e.world import ACCOUNT, REGION, World
+from tests.e2e.world import World, emulated_aws, provided
 
 _START_SECONDS = pytest.StashKey[float]()
 
@@ -45,17 +42,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    log = tmp_path_factory.mktemp("emulator") / "emulator.log"
-    environment = {"MOTO_ACCOUNT_ID": ACCOUNT, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-    child = Child("emulator", ["darkroom.local.emulator"], environment, log)
-    yield child
-    child.stop()
+    with emulated_aws(tmp_path_factory.mktemp("emulator") / "emulator.log") as child:
+        yield child
 
 
 @pytest.fixture(scope="session")
 def world(cluster: Cluster, emulator: Child) -> Iterator[World]:
     """The cluster, with a provider that works on an emulated AWS."""
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    aws = kinds.Aws(session, emulator.url(), {})
-    with Provider(cluster.api.kubeconfig, aws):
-        yield World(cluster, aws)
+    with provided(cluster, emulator) as world:
+        yield world

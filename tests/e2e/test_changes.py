@@ -7,33 +7,19 @@ import pytest
 from botocore.exceptions import ClientError
 
 from darkroom_contract.names import Names
-from tests.compositions import specs
 from tests.e2e.controlplane import crossplane
 from tests.e2e.controlplane.api import Object, Refused, condition
-from tests.e2e.world import ACCOUNT, REGION, World
+from tests.e2e.world import ACCOUNT, REGION, World, composite
 
 CLUSTER = "changes"
 NAMES = Names(CLUSTER, ACCOUNT, REGION)
-
-
-def composite(kind: str, name: str, **fields: Any) -> Object:
-    spec = {**specs.EXAMPLES[kind], **fields}
-    spec["cluster"] = {"name": CLUSTER, "account": ACCOUNT, "region": REGION, "eksName": CLUSTER}
-    if kind == "ModelRuntime":
-        spec["name"] = name
-    return {
-        "apiVersion": "darkroom.dev/v1alpha1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": CLUSTER},
-        "spec": spec,
-    }
 
 
 @pytest.fixture(scope="module")
 def storage(world: World) -> Object:
     """The buckets, ready."""
     world.namespace(CLUSTER, {"api-key-default": "d" * 40, "api-key-acme": "a" * 40})
-    storage = composite("Storage", CLUSTER)
+    storage = composite("Storage", CLUSTER, CLUSTER)
     world.apply(storage)
     return world.wait(storage)
 
@@ -41,7 +27,7 @@ def storage(world: World) -> Object:
 @pytest.fixture(scope="module")
 def api(world: World, storage: Object) -> Object:
     """The API and its topics, ready."""
-    api = composite("PromptApi", CLUSTER)
+    api = composite("PromptApi", CLUSTER, CLUSTER)
     world.apply(api)
     return world.wait(api)
 
@@ -50,7 +36,7 @@ def api(world: World, storage: Object) -> Object:
 def runtime(world: World, api: Object, request: pytest.FixtureRequest) -> Object:
     """A runtime, ready; each test has one of its own."""
     name = "r" + str(abs(hash(request.node.name)) % 10**8)
-    runtime = composite("ModelRuntime", name, checkpoint=f"{name}.safetensors")
+    runtime = composite("ModelRuntime", name, CLUSTER, checkpoint=f"{name}.safetensors")
     world.apply(runtime)
     return world.wait(runtime)
 

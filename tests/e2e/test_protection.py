@@ -4,13 +4,12 @@ import pytest
 
 from tests.e2e.controlplane.api import Refused
 from tests.e2e.test_changes import changed
-from tests.e2e.world import World, examples
+from tests.e2e.world import World, composite
 
 
 def test_storage_is_not_deleted_until_its_protection_is_lifted_and_its_buckets_never(world: World) -> None:
     namespace = world.namespace("protection")
-    (storage,) = (item for item in examples(namespace) if item["kind"] == "Storage")
-    storage["metadata"]["name"] = storage["spec"]["cluster"]["name"] = "protection"
+    storage = composite("Storage", namespace, namespace)
     world.apply(storage)
     ready = world.wait(storage)
     with pytest.raises(Refused, match="in-use"):

@@ -1,16 +1,23 @@
 """What the tests look at: a cluster, an emulated AWS, and the provider between them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import boto3
 import yaml
 
 from darkroom.local import kinds
+from darkroom.local.processes import Child
+from darkroom_function.apis import API_VERSION
 from darkroom_function.managed import Kind
+from tests.compositions import specs
 from tests.e2e.controlplane.api import Object, condition
 from tests.e2e.controlplane.cluster import APIS, Cluster
+from tests.e2e.provider import Provider
 
 #: Far above what any composite takes: reached only when it never becomes ready.
 READY_SECONDS = 180.0
@@ -42,7 +49,7 @@ class World:
         """Apply composites, as Argo CD does."""
         self.cluster.api.apply(*composites)
 
-    def wait(self, composite: Object, **conditions: str) -> Object:
+    def wait(self, composite: Object, seconds: float = READY_SECONDS, **conditions: str) -> Object:
         """Wait until a composite has these conditions (Ready and Synced when none are named)."""
         wanted = conditions or {"Synced": "True", "Ready": "True"}
         return self.cluster.api.wait(
@@ -55,7 +62,7 @@ class World:
                 and condition(item, "Synced") is not None
                 and all(condition(item, kind) == status for kind, status in wanted.items())
             ),
-            READY_SECONDS,
+            seconds,
         )
 
     def find(self, composite: Object) -> Object:
@@ -133,6 +140,41 @@ class World:
             self.wait(composite)
         resources = [item for composite in composites for item in self.managed(composite)]
         return [{**item, "resolved": item["spec"]["forProvider"]} for item in resources]
+
+
+@contextmanager
+def emulated_aws(log: Path) -> Iterator[Child]:
+    """The emulator of AWS as a process, in the tests' account."""
+    # With AWS's own policies, to be attached to the nodes' role.
+    environment = {"MOTO_ACCOUNT_ID": ACCOUNT, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+    child = Child("emulator", ["darkroom.local.emulator"], environment, log)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+@contextmanager
+def provided(cluster: Cluster, emulator: Child) -> Iterator[World]:
+    """A cluster with a provider that works on an emulated AWS."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    aws = kinds.Aws(session, emulator.url(), {})
+    with Provider(cluster.api.kubeconfig, aws):
+        yield World(cluster, aws)
+
+
+def composite(kind: str, name: str, cluster: str, **fields: Any) -> Object:
+    """A composite of a cluster, in the namespace of the cluster's name; what is not said is as in the examples."""
+    spec = {**specs.EXAMPLES[kind], **fields}
+    spec["cluster"] = {"name": cluster, "account": ACCOUNT, "region": REGION, "eksName": cluster}
+    if kind == "ModelRuntime":
+        spec["name"] = name
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": cluster},
+        "spec": spec,
+    }
 
 
 def _composed_generation(composite: Object) -> int:
