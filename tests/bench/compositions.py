@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.e2e.controlplane import cluster as clusters
-from tests.e2e.controlplane.kubernetes import Kubernetes
-from tests.e2e.world import World, composite, emulated_aws, provided
+from tests.e2e.controlplane.processes import Processes
+from tests.e2e.world import World, api_keys, composite, emulated_aws, provided
 
 _COUNTS = (1, 10, 50, 200)
 _CLUSTER = "bench"
@@ -63,44 +63,44 @@ def main() -> None:
         emulated_aws(Path(folder) / "emulator.log") as emulator,
         provided(cluster, emulator) as world,
     ):
-        kubernetes = cluster.kubernetes
-        assert kubernetes
+        processes = cluster.processes
+        assert processes
         _prepare(world)
         for before, count in zip((0, *counts), counts, strict=False):
             with console.status(f"{count} runtimes"):
-                results.append(_measure(world, kubernetes, before, count))
+                results.append(_measure(world, processes, before, count))
             console.print(_table(results))
 
 
 def _prepare(world: World) -> None:
     """What runtimes need: the buckets and the topics."""
-    world.namespace(_CLUSTER, {"api-key-default": "d" * 40, "api-key-acme": "a" * 40})
+    world.namespace(_CLUSTER, api_keys("default", "acme"))
     for kind in ("Storage", "PromptApi"):
         item = composite(kind, _CLUSTER, _CLUSTER)
         world.apply(item)
-        world.wait(item, ResourcesSynced="True")
+        world.wait(item)
 
 
-def _measure(world: World, kubernetes: Kubernetes, before: int, count: int) -> Result:
+def _measure(world: World, processes: Processes, before: int, count: int) -> Result:
     names = [f"r{number}" for number in range(before, count)]
     items = [composite("ModelRuntime", name, _CLUSTER, checkpoint=f"{name}.safetensors") for name in names]
-    started, cpu = time.monotonic(), _usage(kubernetes)
+    started, cpu = time.monotonic(), _usage(processes)
     world.apply(*items)
     for item in items:
         world.wait(item, seconds=1800)
     seconds = time.monotonic() - started
-    used = {name: (usage.cpu - cpu[name].cpu) / len(names) for name, usage in _usage(kubernetes).items()}
-    resting = _usage(kubernetes)
+    used = {name: (usage.cpu - cpu[name].cpu) / len(names) for name, usage in _usage(processes).items()}
+    resting = _usage(processes)
     time.sleep(_REST_SECONDS)
-    rested = _usage(kubernetes)
+    rested = _usage(processes)
     at_rest = sum(rested[name].cpu - resting[name].cpu for name in (_CORE, _FUNCTION)) * 60 / _REST_SECONDS
     usage = {name: Usage(used[name], rested[name].memory) for name in used}
     return Result(count, len(names), seconds, usage, at_rest)
 
 
-def _usage(kubernetes: Kubernetes) -> dict[str, Usage]:
-    processes = {name: kubernetes.processes[name] for name in (_CORE, _FUNCTION, _API_SERVER)}
-    return {name: Usage(process.cpu_seconds, process.memory / 2**20) for name, process in processes.items()}
+def _usage(processes: Processes) -> dict[str, Usage]:
+    measured = {name: processes.named[name] for name in (_CORE, _FUNCTION, _API_SERVER)}
+    return {name: Usage(process.cpu_seconds, process.memory / 2**20) for name, process in measured.items()}
 
 
 def _table(results: list[Result]) -> Table:

@@ -38,10 +38,12 @@ class Case:
     def expected(self) -> dict[str, Any]:
         return _load(self.folder / "expected.yaml")
 
+    @property
+    def observed(self) -> dict[str, Any]:
+        return {path.stem: _load(path) for path in (self.folder / "observed").glob("*.yaml")}
+
     def composed(self) -> Composed[Any]:
-        composite = self.composite
-        observed = {path.name.removesuffix(".yaml"): _load(path) for path in (self.folder / "observed").glob("*.yaml")}
-        return compose(composite["kind"], composite["spec"], observed)
+        return compose(self.composite["kind"], self.composite["spec"], self.observed)
 
     def actual(self) -> dict[str, Any]:
         """What is wanted, cut to the shape of what is expected."""

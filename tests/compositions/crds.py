@@ -33,6 +33,11 @@ def status_problems(api_version: str, kind: str, at_provider: dict[str, Any]) ->
     return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(status)]
 
 
+def name(group: str, kind: str) -> str:
+    """The name of a kind's CRD."""
+    return str(_crd(group, kind)["metadata"]["name"])
+
+
 def _rules(schema: dict[str, Any]) -> list[str]:
     return [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
 
@@ -45,10 +50,13 @@ def _is_missing(rule: str, spec: dict[str, Any]) -> bool:
 
 @cache
 def _schema(group: str, version: str, kind: str, part: str = "spec") -> dict[str, Any]:
-    crd = next(crd for crd in _crds(group) if crd["spec"]["names"]["kind"] == kind)
-    served = next(item for item in crd["spec"]["versions"] if item["name"] == version)
+    served = next(item for item in _crd(group, kind)["spec"]["versions"] if item["name"] == version)
     schema: dict[str, Any] = _strict(served["schema"]["openAPIV3Schema"]["properties"][part])
     return schema
+
+
+def _crd(group: str, kind: str) -> dict[str, Any]:
+    return next(crd for crd in _crds(group) if crd["spec"]["names"]["kind"] == kind)
 
 
 @cache

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from darkroom.local.kinds import immutable_fields
+from darkroom.local.kinds.references import follow_references
 from darkroom_function.compositions import compose
 from darkroom_function.managed import Composed, Managed
 
@@ -54,7 +55,7 @@ class Provider:
             return {**manifest, "status": {"conditions": _conditions(synced=True), "atProvider": {}}}
         known = old["status"] if old else {"conditions": [], "atProvider": {}}
         try:
-            facts = _resolved(manifest["spec"]["forProvider"], ids)
+            facts = follow_references(manifest["spec"]["forProvider"], lambda _field, name: _followed(name, ids))
         except _Waiting:  # what is there stays as it is
             return {**manifest, "status": known}
         immutable = immutable_fields(manifest["kind"])
@@ -74,26 +75,10 @@ def _conditions(*, synced: bool) -> list[dict[str, str]]:
     return [{"type": "Ready", "status": "True"}, {"type": "Synced", "status": str(synced)}]
 
 
-def _resolved(value: Any, ids: dict[str, str | None]) -> Any:
-    """A spec with, beside each ``<field>Ref`` or ``Refs``, the ids of what it refers to; raises ``_Waiting``."""
-    if isinstance(value, list):
-        return [_resolved(item, ids) for item in value]
-    if not isinstance(value, dict):
-        return value
-    resolved = {}
-    for field, item in value.items():
-        resolved[field] = _resolved(item, ids)
-        if field.endswith("IdRef"):
-            resolved[field.removesuffix("Ref")] = _followed(item, ids)
-        elif field.endswith("Refs"):
-            resolved[field.removesuffix("Refs")] = [_followed(reference, ids) for reference in item]
-    return resolved
-
-
-def _followed(reference: dict[str, Any], ids: dict[str, str | None]) -> str:
-    known = ids.get(reference["name"])
+def _followed(name: str, ids: dict[str, str | None]) -> str:
+    known = ids.get(name)
     if known is None:
-        raise _Waiting(reference["name"])
+        raise _Waiting(name)
     return known
 
 

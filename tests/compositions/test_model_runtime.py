@@ -105,3 +105,13 @@ def test_pods_of_another_service_account_get_the_role_before_the_old_ones_lose_i
     assert still == old
     assert runtime.settle().ready
     assert of_kind(runtime.wanted(), "PodIdentityAssociation") == [new]
+
+
+def test_a_name_that_aws_has_assigned_is_told_to_the_provider_from_then_on() -> None:
+    """It would not know the resource again when it starts anew, and make it once more."""
+    runtime = Provider("ModelRuntime", specs.model_runtime())
+    assert "annotations" not in runtime.wanted().resources["subscription"].resource.manifest()["metadata"]
+    runtime.settle()
+    subscription = runtime.wanted().resources["subscription"].resource.manifest()
+    known = runtime.observed["subscription"]["status"]["atProvider"]["id"]
+    assert subscription["metadata"]["annotations"] == {"crossplane.io/external-name": known}

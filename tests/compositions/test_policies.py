@@ -107,12 +107,6 @@ def allows(statements: list[dict[str, Any]], action: str, arn: str) -> bool:
     )
 
 
-def test_an_agent_reaches_its_own_queue_and_no_other() -> None:
-    agent = role_policies()[1]
-    assert allows(agent, "sqs:ReceiveMessage", "arn:aws:sqs:eu-west-1:111122223333:studio-runtime-sdxl")
-    assert not allows(agent, "sqs:ReceiveMessage", "arn:aws:sqs:eu-west-1:111122223333:studio-runtime-sdxl-turbo")
-
-
 def test_a_jobs_facts_have_one_writer_each() -> None:
     api, agent = role_policies()
     writers = {

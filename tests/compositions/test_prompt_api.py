@@ -99,7 +99,7 @@ def test_a_tenant_that_is_removed_loses_its_key(api: Provider) -> None:
     api.spec = specs.prompt_api(tenants=specs.CLUSTER.tenants[:1])
     left = api.settle().resources
     assert "api-key.default.value" in left
-    assert not [key for key in left if key.endswith(".acme")]
+    assert not [key for key in left if ".acme" in key]
 
 
 def test_tenants_whose_names_resemble_each_other_have_resources_of_their_own(api: Provider) -> None:

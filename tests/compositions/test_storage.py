@@ -20,8 +20,18 @@ def storage() -> Provider:
 @pytest.mark.parametrize("models", [{}, {"efs": EFS}])
 def test_whatever_holds_data_or_protects_it_stays_in_aws(storage: Provider, models: dict[str, Any]) -> None:
     storage.spec["models"] = models
+    around_a_file_system = {"AccessPoint", "MountTarget", "SecurityGroup", "SecurityGroupIngressRule"}
     for resource in managed(storage.settle()):
-        assert "Delete" not in resource.manifest()["spec"]["managementPolicies"], resource.key
+        goes = "Delete" in resource.manifest()["spec"]["managementPolicies"]
+        assert goes == (resource.kind in around_a_file_system), resource.key
+
+
+def test_a_file_system_that_is_there_is_taken_as_it_is(storage: Provider) -> None:
+    storage.spec["models"] = {"efs": {**EFS, "fileSystemId": "fs-0123456789abcdef0"}}
+    composed = storage.settle()
+    manifest = composed.resources["models-file-system"].resource.manifest()
+    assert manifest["metadata"]["annotations"] == {"crossplane.io/external-name": "fs-0123456789abcdef0"}
+    assert manifest["spec"]["forProvider"].keys() == {"region", "throughputMode", "tags"}
 
 
 def test_a_protected_storage_is_not_deleted(storage: Provider) -> None:

@@ -1,14 +1,17 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from darkroom.local.processes import Child
 from tests.e2e.controlplane import cluster as clusters
+from tests.e2e.controlplane import kind
+from tests.e2e.controlplane.api import Api
 from tests.e2e.controlplane.cluster import Cluster
-from tests.e2e.world import World, emulated_aws, provided
+from tests.e2e.world import ACCOUNT, World, aws_at, emulated_aws, provided
 
 _START_SECONDS = pytest.StashKey[float]()
 
@@ -18,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cluster",
         default="processes",
         help="where to test: processes (a control plane of plain processes), kind, or the path of a kubeconfig",
+    )
+    parser.addoption(
+        "--aws-endpoint",
+        help="with a kubeconfig: the emulated AWS that the cluster's own provider works on; without, a stand-in does",
     )
 
 
@@ -31,13 +38,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster with Crossplane and the APIs."""
     wanted = request.config.getoption("--cluster")
-    if wanted != "processes":
-        yield clusters.existing(Path(wanted))
-        return
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="darkroom-") as folder, clusters.processes(Path(folder)) as running:
-        request.config.stash[_START_SECONDS] = time.monotonic() - began
-        yield running
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
+        began = time.monotonic()
+        with _cluster(wanted, Path(folder), request.config.getoption("--aws-endpoint")) as running:
+            request.config.stash[_START_SECONDS] = time.monotonic() - began
+            yield running
+
+
+def _cluster(wanted: str, folder: Path, aws_url: str | None) -> AbstractContextManager[Cluster]:
+    if wanted == "processes":
+        return clusters.processes(folder)
+    if wanted != "kind":
+        return nullcontext(Cluster(Api(Path(wanted)), aws_url=aws_url))
+    if missing := kind.missing_tools():
+        pytest.skip(f"a cluster of kind needs {' and '.join(missing)}")
+    return kind.cluster(folder, ACCOUNT)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +62,18 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 
 
 @pytest.fixture(scope="session")
-def world(cluster: Cluster, emulator: Child) -> Iterator[World]:
-    """The cluster, with a provider that works on an emulated AWS."""
-    with provided(cluster, emulator) as world:
-        yield world
+def world(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[World]:
+    """The cluster, with a provider that works on an emulated AWS: its own, or the stand-in."""
+    if cluster.aws_url:
+        yield World(cluster, aws_at(cluster.aws_url), frozenset(kind.WORKING))
+    else:
+        with provided(cluster, request.getfixturevalue("emulator")) as world:
+            yield world
+
+
+@pytest.fixture(scope="session")
+def whole_world(world: World) -> World:
+    """The world, where every kind becomes ready."""
+    if world.services:
+        pytest.skip(f"the cluster's provider has an AWS of {', '.join(sorted(world.services))} only")
+    return world

@@ -1,6 +1,6 @@
 """A managed resource as an object of the API server: what the provider reads in it, and what it writes into it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,9 +38,10 @@ class ManagedObject:
     Every write names the object's uid, so that none makes an object anew that is gone: the API server answers 409.
     """
 
-    def __init__(self, item: Object, resource: Resource) -> None:
+    def __init__(self, item: Object, resource: Resource, memory: MutableMapping[str, str]) -> None:
         self._item = item
         self._resource = resource
+        self._memory = memory
 
     @property
     def key(self) -> Key:
@@ -71,6 +72,10 @@ class ManagedObject:
         return kinds.EVERYTHING if "*" in policies else frozenset(policies)
 
     @property
+    def _may_late_initialize(self) -> bool:
+        return not {"*", "LateInitialize"}.isdisjoint(self._item["spec"].get("managementPolicies", ["*"]))
+
+    @property
     def for_provider(self) -> Object:
         """What is asked for."""
         spec: Object = self._item["spec"]["forProvider"]
@@ -85,8 +90,13 @@ class ManagedObject:
     @property
     def external_name(self) -> str:
         """What AWS knows it by; empty while AWS has not given it a name."""
-        default = self.key.name if kinds.KINDS[self.key.kind].named else ""
-        return self.annotations.get(EXTERNAL_NAME, default)
+        remembered = self.key.name if self._is_named else self._memory.get(self._item["metadata"]["uid"], "")
+        return self.annotations.get(EXTERNAL_NAME, remembered)
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether it has a name before AWS has made it."""
+        return kinds.KINDS[self.key.kind].named
 
     @property
     def _generation(self) -> int:
@@ -103,14 +113,22 @@ class ManagedObject:
         return any(each["type"] == kind for each in self._status.get("conditions", ()))
 
     def keep(self, external_name: str = "") -> None:
-        """Hold it with the finalizer, and note its external name."""
+        """Hold it with the finalizer, and note its external name.
+
+        A name that AWS has given is written where the provider may late-initialize, and kept in memory elsewhere: so it
+        is with crossplane-runtime and upjet (crossplane-runtime#850).
+        """
         name = external_name or self.external_name
+        if not self._is_named and not self._may_late_initialize:
+            self._memory[self._item["metadata"]["uid"]] = name
+            name = self.annotations.get(EXTERNAL_NAME, "")
         if not self.held or self.annotations.get(EXTERNAL_NAME, "") != name:
             self._write({"finalizers": [FINALIZER], "annotations": {EXTERNAL_NAME: name} if name else {}})
 
     def release(self) -> None:
         """Let it go."""
-        self._write({"annotations": {EXTERNAL_NAME: self.external_name}})
+        annotation = self.annotations.get(EXTERNAL_NAME)
+        self._write({"annotations": {EXTERNAL_NAME: annotation}} if annotation else {})
 
     def resolve(self, followed: Object) -> None:
         """Write what its references lead to beside them."""

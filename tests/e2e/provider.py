@@ -52,6 +52,8 @@ class Provider:
         self._failures: dict[Key, int] = {}
         #: The kind of every object, by its namespace and name: a reference does not say it.
         self._kinds: dict[tuple[str, str], str] = {}
+        #: What AWS has named, by the objects' uids: lost when it ends.
+        self._names: dict[str, str] = {}
         #: What an object looked like when it was changed last, its status aside.
         self._seen: dict[Key, Any] = {}
         self._threads: list[threading.Thread] = []
@@ -145,7 +147,7 @@ class Provider:
         if item is None:
             self._seen.pop(key, None)
             return None
-        managed = ManagedObject(item, self._resources[key.kind])
+        managed = ManagedObject(item, self._resources[key.kind], self._names)
         if managed.annotations.get(_PAUSED) == "true":
             managed.report([condition("Synced", "False", "ReconcilePaused")])
             return None

@@ -6,16 +6,15 @@ import pytest
 
 from darkroom_function.compositions import compose
 from tests.e2e.controlplane.api import Object
-from tests.e2e.world import World, examples
+from tests.e2e.world import World, api_keys, examples
 
 
 @pytest.fixture(scope="module")
-def applied(world: World) -> list[Object]:
+def applied(whole_world: World) -> list[Object]:
     """Every example, applied and ready."""
-    namespace = world.namespace("examples", {"api-key-default": "x" * 40, "api-key-studio": "y" * 40})
-    composites = examples(namespace)
-    world.apply(*composites)
-    return [world.wait(composite) for composite in composites]
+    composites = examples(whole_world.namespace("examples", api_keys("default", "studio")))
+    whole_world.apply(*composites)
+    return [whole_world.wait(composite) for composite in composites]
 
 
 def test_every_kind_has_an_example(applied: list[Object]) -> None:

@@ -39,14 +39,14 @@ def files(files_of_the_flow: ClusterFiles) -> ClusterFiles:
 
 @pytest.fixture(scope="session")
 def stack(
-    world: World, emulator: Child, files: ClusterFiles, tmp_path_factory: pytest.TempPathFactory
+    whole_world: World, emulator: Child, files: ClusterFiles, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """A stack whose resources the cluster makes."""
     options = Options(
         logs=tmp_path_factory.mktemp("logs"),
         seconds_per_step=0,
         without_agent=frozenset({"closed", conftest.INPUTS_RUNTIME}),
-        control_plane=world.bring_up,
+        control_plane=whole_world.bring_up,
         emulator=emulator,
     )
     with Stack(files, options) as stack:

@@ -1,5 +1,6 @@
 """What the tests look at: a cluster, an emulated AWS, and the provider between them."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ import yaml
 
 from darkroom.local import kinds
 from darkroom.local.processes import Child
+from darkroom_contract.names import api_key_prefix
 from darkroom_function.apis import API_VERSION
+from darkroom_function.gateway import api_key_secret
 from darkroom_function.managed import Kind
 from tests.compositions import specs
-from tests.e2e.controlplane.api import Object, condition
+from tests.e2e.controlplane.api import Object, condition, is_true
 from tests.e2e.controlplane.cluster import APIS, Cluster
 from tests.e2e.provider import Provider
 
@@ -31,6 +34,8 @@ class World:
 
     cluster: Cluster
     aws: kinds.Aws
+    #: The services that the cluster's provider works on; None: all.
+    services: frozenset[str] | None = None
 
     def client(self, service: str) -> Any:
         """A client of the emulated AWS."""
@@ -50,7 +55,10 @@ class World:
         self.cluster.api.apply(*composites)
 
     def wait(self, composite: Object, seconds: float = READY_SECONDS, **conditions: str) -> Object:
-        """Wait until a composite has these conditions (Ready and Synced when none are named)."""
+        """Wait until a composite has these conditions, or works: with all that its provider can make of it."""
+        if self.services and not conditions:
+            self.eventually(lambda: self._is_made(composite))
+            return self.find(composite)
         wanted = conditions or {"Synced": "True", "Ready": "True"}
         return self.cluster.api.wait(
             composite["apiVersion"],
@@ -82,6 +90,10 @@ class World:
             patch = {"spec": {"crossplane": {"compositionUpdatePolicy": policy}}}
             wanted = self.cluster.api.patch(*place, patch)["metadata"]["generation"]
             self.cluster.api.wait(*place, lambda item, wanted=wanted: _composed_generation(item) >= wanted)  # type: ignore[misc]
+
+    def _is_made(self, composite: Object) -> bool:
+        made = [item for item in self.managed(composite) if Kind(item["kind"]).service in (self.services or ())]
+        return bool(made) and all(is_true("Synced", "Ready")(item) for item in made)
 
     def versions(self, *composites: Object) -> dict[str, str]:
         """The managed resources of composites by name, each with its version: it changes with every write."""
@@ -157,10 +169,21 @@ def emulated_aws(log: Path) -> Iterator[Child]:
 @contextmanager
 def provided(cluster: Cluster, emulator: Child) -> Iterator[World]:
     """A cluster with a provider that works on an emulated AWS."""
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    aws = kinds.Aws(session, emulator.url(), {})
+    aws = aws_at(emulator.url())
     with Provider(cluster.api.kubeconfig, aws):
         yield World(cluster, aws)
+
+
+def aws_at(url: str) -> kinds.Aws:
+    """An emulated AWS, in the tests' region."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    return kinds.Aws(session, url, {})
+
+
+def api_keys(*tenants: str) -> dict[str, str]:
+    """A key for each tenant, by the names of the tenants' Secrets."""
+    # No two keys of an account have the same value.
+    return {api_key_secret(tenant): api_key_prefix(tenant) + secrets.token_hex(20) for tenant in tenants}
 
 
 def composite(kind: str, name: str, cluster: str, **fields: Any) -> Object:

@@ -22,8 +22,7 @@ from tests.permissions.evaluator import Policies
 def composed_resources(files: ClusterFiles) -> list[Managed]:
     """Everything that a cluster's composites ask for."""
     specs = [(composite["kind"], composite["spec"]) for composite in composites(files, Images(api=IMAGE))]
-    if "ClusterAccess" not in dict(specs):
-        specs.append(("ClusterAccess", raw(ClusterAccessSpec.of(files.cluster))))
+    specs.append(("ClusterAccess", raw(ClusterAccessSpec.of(files.cluster))))
     return [
         item.resource
         for kind, spec in specs

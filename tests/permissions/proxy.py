@@ -172,8 +172,7 @@ class PolicyProxy:
 
     def _subscription(self, arn: str) -> dict[str, str]:
         if arn not in self._subscriptions:
-            attributes = self._sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
-            self._subscriptions[arn] = {**attributes, "Endpoint": attributes["Endpoint"]}
+            self._subscriptions[arn] = self._sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
         return self._subscriptions[arn]
 
     def _may_send(self, topic: str, queue: str) -> bool:

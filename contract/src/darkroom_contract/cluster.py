@@ -110,6 +110,8 @@ class FileSystem(Description):
     """The nodes' subnets, one for each availability zone: EFS has one mount target in a zone."""
     node_security_group_id: Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]
     """The security group of the nodes, which alone may mount it."""
+    file_system_id: Annotated[str, StringConstraints(pattern=r"^fs-[0-9a-f]{8,40}$")] | None = None
+    """A file system that is there already; absent: one is made."""
 
 
 class Models(Description):

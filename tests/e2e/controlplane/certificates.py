@@ -34,9 +34,9 @@ class Certificate:
 class Authority:
     """A certificate authority."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ca: trustme.CA | None = None) -> None:
         self._folder = folder
-        self._ca = trustme.CA()
+        self._ca = ca or trustme.CA()
 
     def issue(
         self, name: str, *hosts: str, common_name: str | None = None, organization: str | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.e2e.controlplane import crossplane, managed_kinds
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.kubernetes import Kubernetes
+from tests.e2e.controlplane.processes import Processes
 
 APIS = Path(__file__).parents[3] / "crossplane" / "apis"
 
@@ -17,8 +18,10 @@ class Cluster:
     """A cluster to test with."""
 
     api: Api
-    #: The processes that it is made of; none when it was there before.
-    kubernetes: Kubernetes | None = None
+    #: The processes that it is made of, or that serve it: none where it was there before.
+    processes: Processes | None = None
+    #: The emulated AWS that its own provider works on; None: it has no provider.
+    aws_url: str | None = None
 
 
 @contextmanager
@@ -26,23 +29,16 @@ def processes(folder: Path) -> Iterator[Cluster]:
     """A control plane of plain processes, in a folder of its own; gone when the context ends."""
     with Kubernetes(folder) as kubernetes:
         api = Api(kubernetes.kubeconfig)
-        crossplane.start(kubernetes, api)
-        crossplane.serve_function(kubernetes, api)
+        crossplane.start(kubernetes.processes, api)
+        crossplane.serve_function(kubernetes.processes, api)
         managed_kinds.declare(api)
         install_apis(api)
-        yield Cluster(api, kubernetes)
-
-
-def existing(kubeconfig: Path) -> Cluster:
-    """A cluster that has Crossplane, the packages and the APIs, and whose resources the tests may make and remove."""
-    return Cluster(Api(kubeconfig))
+        yield Cluster(api, kubernetes.processes)
 
 
 def install_apis(api: Api) -> None:
     """Declare the composites, and wait until Crossplane offers them."""
     definitions = api.apply_files(sorted(APIS.glob("*/definition.yaml")))
-    for definition in definitions:
-        api.wait(
-            definition["apiVersion"], definition["kind"], definition["metadata"]["name"], None, is_true("Established")
-        )
+    for item in definitions:
+        api.wait(item["apiVersion"], item["kind"], item["metadata"]["name"], None, is_true("Established"))
     api.apply_files(sorted(APIS.glob("*/composition.yaml")))

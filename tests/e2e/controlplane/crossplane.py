@@ -7,77 +7,81 @@ import base64
 import sys
 from pathlib import Path
 
+import trustme
 import yaml
 
 from darkroom.local.kubelet import free_port
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.binaries import component
-from tests.e2e.controlplane.kubernetes import Kubernetes
-from tests.e2e.controlplane.processes import Process, answers, listens
+from tests.e2e.controlplane.certificates import Authority
+from tests.e2e.controlplane.processes import Process, Processes, answers, listens
 
-_NAMESPACE = "crossplane-system"
+NAMESPACE = "crossplane-system"
+_AUTHORITY, _CLIENT = "crossplane-root-ca", "crossplane-tls-client"
 _FUNCTION = "darkroom-function"
 #: How the clusters run the core.
 _ROOT = Path(__file__).parents[3]
-_VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
+VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
 
 
-def start(kubernetes: Kubernetes, api: Api) -> None:
+def start(processes: Processes, api: Api) -> None:
     """Bring Crossplane up, and wait until it is ready."""
     program, files = component("crossplane") / "bin" / "crossplane", component("crossplane") / "files"
     environment = {
-        "KUBECONFIG": str(kubernetes.kubeconfig),
-        "POD_NAMESPACE": _NAMESPACE,
-        "TLS_CA_SECRET_NAME": "crossplane-root-ca",
+        "KUBECONFIG": str(api.kubeconfig),
+        "POD_NAMESPACE": NAMESPACE,
+        "TLS_CA_SECRET_NAME": _AUTHORITY,
         "TLS_SERVER_SECRET_NAME": "crossplane-tls-server",
-        "TLS_CLIENT_SECRET_NAME": "crossplane-tls-client",
+        "TLS_CLIENT_SECRET_NAME": _CLIENT,
         "CRDS_PATH": str(files / "crds"),
     }
-    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}})
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     # The initialisation declares them too, and fails by asking for one of the kinds at once.
     for crd in api.apply_files(sorted((files / "crds").glob("*.yaml"))):
         api.wait(crd["apiVersion"], crd["kind"], crd["metadata"]["name"], None, is_true("Established"))
     # No service leads to the process, so the webhooks get its address below.
-    kubernetes.run(
+    processes.run(
         "crossplane-init", *(program, "core", "init", "--enable-webhooks=false"), environment=environment
     ).wait()
-    server = kubernetes.authority.issue("crossplane-server", "localhost")
-    client = kubernetes.authority.issue("crossplane-client", common_name=f"crossplane.{_NAMESPACE}")
+    authority = _authority(processes, api)
+    server = authority.issue("crossplane-server", "localhost")
     health, webhooks = free_port(), free_port()
-    core = kubernetes.run(
+    core = processes.run(
         "crossplane",
-        *(program, "core", "start", *yaml.safe_load(_VALUES.read_text())["args"]),
+        *(program, "core", "start", *yaml.safe_load(VALUES.read_text())["args"]),
         "--package-runtime=External",
-        f"--cache-dir={kubernetes.folder / 'packages'}",
+        f"--cache-dir={processes.folder / 'packages'}",
         f"--metrics-port={free_port()}",
         f"--health-probe-port={health}",
         f"--webhook-port={webhooks}",
         f"--tls-server-certs-dir={server.folder}",
-        f"--tls-client-certs-dir={client.folder}",
+        f"--tls-client-certs-dir={_client(processes, api)}",
         environment=environment,
     )
     for path in (files / "webhookconfigurations").glob("*.yaml"):
         configuration = yaml.safe_load(path.read_text())
         for webhook in configuration["webhooks"]:
             url = f"https://localhost:{webhooks}{webhook['clientConfig']['service']['path']}"
-            authority = base64.b64encode(server.authority.read_bytes()).decode()
-            webhook["clientConfig"] = {"url": url, "caBundle": authority}
+            trusted = base64.b64encode(server.authority.read_bytes()).decode()
+            webhook["clientConfig"] = {"url": url, "caBundle": trusted}
         api.apply(configuration)
     core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
 
 
-def serve_function(kubernetes: Kubernetes, api: Api, module: str = "darkroom_function") -> Process:
-    """Run the composition function, a Python module, as a process, and have Crossplane call it there."""
+def serve_function(
+    processes: Processes, api: Api, module: str = "darkroom_function", host: str = "127.0.0.1"
+) -> Process:
+    """Run the composition function, a Python module, as a process, and have Crossplane call it at this address."""
     port = free_port()
-    server = kubernetes.authority.issue(f"{module}-{port}", "127.0.0.1")
-    process = kubernetes.run(
+    server = _authority(processes, api).issue(f"{module}-{port}", host)
+    process = processes.run(
         module,
         *(sys.executable, "-m", module, "--debug"),
-        f"--address=127.0.0.1:{port}",
+        f"--address={host}:{port}",
         f"--tls-certs-dir={server.folder}",
         environment={"PYTHONPATH": str(_ROOT)},  # for functions of the tests
     )
-    process.wait_until(listens(port))
+    process.wait_until(listens(host, port))
     # What the package manager would make of the package. Paused, it leaves both alone.
     paused = {"crossplane.io/paused": "true"}
     package = f"function.invalid/{_FUNCTION}:local"
@@ -100,6 +104,27 @@ def serve_function(kubernetes: Kubernetes, api: Api, module: str = "darkroom_fun
             "spec": {"image": package, "desiredState": "Active", "revision": 1, "packagePullPolicy": "Never"},
         },
     )
-    status = {"endpoint": f"dns:///127.0.0.1:{port}", "capabilities": ["composition"]}
+    status = {"endpoint": f"dns:///{host}:{port}", "capabilities": ["composition"]}
     api.patch("pkg.crossplane.io/v1", "FunctionRevision", revision, None, {"status": status})
     return process
+
+
+def _authority(processes: Processes, api: Api) -> Authority:
+    """Who Crossplane trusts: the authority that it made for itself."""
+    secret = _secret(api, _AUTHORITY)
+    return Authority(processes.folder / "certificates", trustme.CA.from_pem(secret["tls.crt"], secret["tls.key"]))
+
+
+def _client(processes: Processes, api: Api) -> Path:
+    """The folder with the certificate by which functions know Crossplane, as its pod would have it."""
+    folder = processes.folder / "certificates" / _CLIENT
+    folder.mkdir()
+    for name, content in _secret(api, _CLIENT).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def _secret(api: Api, name: str) -> dict[str, bytes]:
+    secret = api.find("v1", "Secret", name, NAMESPACE)
+    assert secret, f"Crossplane's initialisation has made no Secret {name}"
+    return {key: base64.b64decode(value) for key, value in secret["data"].items()}

@@ -4,15 +4,13 @@ kwok plays the kubelets: pods that are scheduled to its nodes are Running at onc
 listens on loopback, on ports that were free, and keeps its files in one folder.
 """
 
-import os
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from darkroom.local.kubelet import free_port
 from tests.e2e.controlplane.binaries import component
 from tests.e2e.controlplane.certificates import Authority, Certificate, kubeconfig, signing_key
-from tests.e2e.controlplane.processes import Process, answers
+from tests.e2e.controlplane.processes import Process, Processes, answers
 
 _LOOPBACK = "127.0.0.1"
 
@@ -24,34 +22,23 @@ class Kubernetes:
         self.folder = folder
         #: How an administrator reaches it.
         self.kubeconfig = folder / "admin.kubeconfig"
-        #: The processes by name.
-        self.processes: dict[str, Process] = {}
-        #: Signs the certificates of whoever serves something to the API server.
-        self.authority = Authority(folder / "certificates")
-        self._cleanup = ExitStack()
+        self.processes = Processes(folder)
 
     def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:
-            self._cleanup.close()
+            self.processes.stop()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._cleanup.close()
-
-    def run(self, name: str, *command: str | Path, environment: dict[str, str] | None = None) -> Process:
-        """Start a process that stops with the control plane."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "KUBE"))}
-        process = Process(command, self.folder / f"{name}.log", {**inherited, **(environment or {})})
-        self._cleanup.callback(process.stop)
-        self.processes[name] = process
-        return process
+        self.processes.stop()
 
     def _start(self) -> None:
-        server = self.authority.issue("apiserver", _LOOPBACK, "localhost", "kubernetes.default.svc")
-        admin = self.authority.issue("admin", common_name="admin", organization="system:masters")
+        authority = Authority(self.folder / "certificates")
+        server = authority.issue("apiserver", _LOOPBACK, "localhost", "kubernetes.default.svc")
+        admin = authority.issue("admin", common_name="admin", organization="system:masters")
         signing_key(self.folder / "service-accounts.key")
         port = free_port()
         kubeconfig(self.kubeconfig, f"https://{_LOOPBACK}:{port}", admin)
@@ -63,7 +50,7 @@ class Kubernetes:
 
     def _start_etcd(self) -> str:
         client, peer = (f"http://{_LOOPBACK}:{free_port()}" for _ in range(2))
-        self.run(
+        self.processes.run(
             "etcd",
             component("etcd") / "bin" / "etcd",
             f"--data-dir={self.folder / 'etcd'}",
@@ -79,7 +66,7 @@ class Kubernetes:
 
     def _start_api_server(self, port: int, server: Certificate, etcd: str) -> Process:
         key = self.folder / "service-accounts.key"
-        return self.run(
+        return self.processes.run(
             "kube-apiserver",
             component("kubernetes") / "bin" / "kube-apiserver",
             f"--etcd-servers={etcd}",
@@ -111,7 +98,7 @@ class Kubernetes:
 
     def _start_controller(self, name: str, *arguments: str) -> None:
         port = free_port()
-        process = self.run(
+        process = self.processes.run(
             name,
             component("kubernetes") / "bin" / name,
             f"--kubeconfig={self.kubeconfig}",
@@ -126,7 +113,7 @@ class Kubernetes:
         process.wait_until(answers(f"https://{_LOOPBACK}:{port}/healthz"))
 
     def _start_kwok(self) -> None:
-        self.run(
+        self.processes.run(
             "kwok",
             component("kwok") / "bin" / "kwok",
             f"--kubeconfig={self.kubeconfig}",

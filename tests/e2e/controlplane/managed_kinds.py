@@ -15,8 +15,8 @@ from tests.e2e.controlplane.api import Api, Object, is_true
 
 REFERENCE = os.environ.get("DARKROOM_REFERENCE")
 _EXTENSIONS = "apiextensions.crossplane.io/v1alpha1"
-_PACKAGES = Path(__file__).parents[3] / "crossplane" / "packages"
-_POLICY = _PACKAGES / "templates" / "managedresourceactivationpolicy-darkroom.yaml"
+PACKAGES = Path(__file__).parents[3] / "crossplane" / "packages"
+_POLICY = PACKAGES / "templates" / "managedresourceactivationpolicy-darkroom.yaml"
 _ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 

@@ -1,5 +1,6 @@
 """Programs of the control plane as processes that end with ours. It touches processes and their logs."""
 
+import os
 import socket
 import ssl
 import subprocess
@@ -85,6 +86,28 @@ class Process:
             self._process.wait()
 
 
+class Processes:
+    """The processes of one control plane, with their logs in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        #: Those that run, or have run, by name.
+        self.named: dict[str, Process] = {}
+
+    def run(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Process:
+        """Start a process."""
+        # Neither the user's cluster nor the user's AWS account.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "KUBE"))}
+        process = Process(command, self.folder / f"{name}.log", {**inherited, **(environment or {})})
+        self.named[name] = process
+        return process
+
+    def stop(self) -> None:
+        """Stop them, the last one first."""
+        for process in reversed(self.named.values()):
+            process.stop()
+
+
 def answers(url: str, client: Certificate | None = None) -> Callable[[], bool]:
     """Whether a component says at a URL that it is well; ``client`` is who asks, and whom to trust."""
     context = ssl.create_default_context(cafile=str(client.authority) if client else None)
@@ -104,11 +127,11 @@ def answers(url: str, client: Certificate | None = None) -> Callable[[], bool]:
     return healthy
 
 
-def listens(port: int) -> Callable[[], bool]:
-    """Whether something listens on a port of loopback."""
+def listens(host: str, port: int) -> Callable[[], bool]:
+    """Whether something listens at an address."""
 
     def listening() -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+            return probe.connect_ex((host, port)) == 0
 
     return listening

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import yaml
 from crossplane.function.proto.v1 import run_function_pb2 as pb
 
 from darkroom_function import conditions, server
@@ -31,8 +30,7 @@ def set_condition(provider: Provider, key: str, **condition: str) -> None:
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_a_case_is_answered_as_it_is_composed(core: Core, case: Case) -> None:
     composite, composed = case.composite, case.composed()
-    observed = {path.stem: yaml.safe_load(path.read_text()) or {} for path in case.folder.glob("observed/*.yaml")}
-    answer = core.run(composite["kind"], composite["spec"], observed)
+    answer = core.run(composite["kind"], composite["spec"], case.observed)
     assert answer.resources == {key: entry.resource.manifest() for key, entry in composed.resources.items()}
     assert answer.readiness == {
         key: pb.READY_TRUE if entry.ready else pb.READY_FALSE for key, entry in composed.resources.items()

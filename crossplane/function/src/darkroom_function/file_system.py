@@ -1,11 +1,12 @@
 """The models on EFS: a file system, its door into the nodes' network, and who may go through. Pure.
 
-All of it is retained. EFS knows no name of a file system, so that one is found again by its creation token, which AWS
-takes once. A policy on the file system would be of a kind of its own; without one whoever reaches a mount target may
-mount it, and only the nodes reach it.
+The file system is retained, the rest is made again where it is needed. A policy on it would be of a kind of
+its own; without one whoever reaches a mount target may mount it, and only the nodes reach it.
 """
 
 from collections.abc import Iterator
+
+from pydantic import JsonValue
 
 from darkroom_contract.cluster import FileSystem
 from darkroom_contract.names import Names
@@ -25,16 +26,13 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
     tags = {"Name": name}
     # AWS changes neither a security group's VPC nor a rule's security group.
     security_group, rule = (keyed(stem, efs.vpc_id) for stem in ("models-security-group", "models-nfs"))
+    # What AWS cannot change of a file system, one that is there already has.
+    made: dict[str, JsonValue] = {"creationToken": name, "encrypted": True, "performanceMode": "generalPurpose"}
     yield owner.managed(
         Kind.FILE_SYSTEM,
         FILE_SYSTEM,
-        {
-            "creationToken": name,
-            "encrypted": True,
-            "performanceMode": "generalPurpose",
-            "throughputMode": "elastic",
-            "tags": {**tags},
-        },
+        {**({} if efs.file_system_id else made), "throughputMode": "elastic", "tags": {**tags}},
+        external_name=efs.file_system_id,
         retained=True,
     )
     yield owner.managed(
@@ -49,7 +47,6 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
             },
             "tags": {**tags},
         },
-        retained=True,
     )
     yield owner.managed(
         Kind.SECURITY_GROUP,
@@ -60,7 +57,6 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
             "vpcId": efs.vpc_id,
             "tags": {**tags},
         },
-        retained=True,
     )
     yield owner.managed(
         Kind.SECURITY_GROUP_INGRESS_RULE,
@@ -73,7 +69,6 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
             "fromPort": _NFS_PORT,
             "toPort": _NFS_PORT,
         },
-        retained=True,
     )
     for subnet in efs.subnet_ids:
         yield owner.managed(
@@ -84,5 +79,4 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
                 "subnetId": subnet,
                 "securityGroupsRefs": [owner.reference(security_group)],
             },
-            retained=True,
         )

@@ -22,7 +22,8 @@ from darkroom_contract.types import Description, Model
 Observed: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 #: Not LateInitialize: it copies into an object what AWS has beside it. A Queue would take over its QueueRedrivePolicy's
-#: document that way, and set it back when that changes.
+#: document that way, and set it back when that changes; a quota that is dropped would come back. But without it the
+#: provider keeps the names that AWS assigns in its memory alone: see ``_ASSIGNED_NAMES``.
 _MANAGEMENT_POLICIES = ["Observe", "Create", "Update", "Delete"]
 
 
@@ -128,6 +129,27 @@ _SERVICES = {
 }
 
 
+#: The kinds whose names AWS assigns, and where the provider shows the name. It would not know them again when it starts
+#: anew, and make them once more (crossplane-runtime#850): the composition tells it the name as soon as it is shown.
+_ASSIGNED_NAMES = {
+    Kind.TOPIC_SUBSCRIPTION: "id",
+    Kind.QUEUE: "id",
+    Kind.ROLE_POLICY_ATTACHMENT: "id",
+    Kind.POD_IDENTITY_ASSOCIATION: "associationId",
+    Kind.PERMISSION: "id",
+    Kind.REST_API: "id",
+    Kind.DEPLOYMENT: "id",
+    Kind.API_KEY: "id",
+    Kind.USAGE_PLAN: "id",
+    Kind.USAGE_PLAN_KEY: "id",
+    Kind.FILE_SYSTEM: "id",
+    Kind.ACCESS_POINT: "id",
+    Kind.MOUNT_TARGET: "id",
+    Kind.SECURITY_GROUP: "id",
+    Kind.SECURITY_GROUP_INGRESS_RULE: "id",
+}
+
+
 class Managed(Model):
     """A managed resource, with the fields that the compositions have an opinion about and no others."""
 
@@ -138,11 +160,18 @@ class Managed(Model):
     kind: Kind
     for_provider: dict[str, JsonValue]
     external_name: str | None = None
-    """Its name in AWS, for the kinds whose name is no field of theirs."""
+    """What AWS knows it by, for the kinds where that is no field of theirs; None as long as it is not known."""
     retained: bool = False
     """Whether what it stands for stays in AWS when the object is deleted."""
     awaited: bool = True
     """Whether the composite is ready only when this is."""
+
+    def named(self, observed: Observed) -> Self:
+        """The resource with the name that AWS has assigned to it, once that is observed."""
+        field = _ASSIGNED_NAMES.get(self.kind)
+        if self.external_name is not None or field is None:
+            return self
+        return self.model_copy(update={"external_name": at_provider(observed, self.key, field)})
 
     def manifest(self) -> dict[str, Any]:
         """The object as it is applied. Which account it is in, the ClusterProviderConfig ``default`` says."""
@@ -290,17 +319,17 @@ class Composed(Generic[_Status]):
         problem: str | None = None,
     ) -> Self:
         """Judge readiness by what is observed. ``complete`` is false while something that is wanted has to wait."""
-        composed = {
-            resource.key: ComposedResource(resource, is_ready(observed, resource.key)) for resource in resources
-        }
+        named = (resource.named(observed) if isinstance(resource, Managed) else resource for resource in resources)
+        composed = {resource.key: ComposedResource(resource, is_ready(observed, resource.key)) for resource in named}
         awaited = (item.ready for item in composed.values() if item.resource.awaited)
         return cls(composed, status, complete and problem is None and all(awaited), problem)
 
 
 def is_ready(observed: Observed, *keys: str) -> bool:
-    """Whether all these resources are observed to be there, as they were last asked for.
+    """Whether all these resources are observed to be there, and nothing that was asked of them to be refused.
 
-    The provider leaves Ready at True when AWS, or itself, refuses a change; it sets Synced to False then.
+    The provider leaves Ready at True when AWS, or itself, refuses a change; it sets Synced to False then. A change that
+    is under way does not show: where it matters, compare what is observed (``at_provider``).
     """
     return all(
         _condition(observed.get(key, {}), "Ready") == "True" and _condition(observed.get(key, {}), "Synced") != "False"

@@ -108,6 +108,8 @@ def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec, checkpoi
         {
             "bucket": names.bucket(Bucket.JOBS),
             "key": registry_key(spec.name),
+            # The provider's default, private, is refused by a bucket that takes no other owner.
+            "acl": "bucket-owner-full-control",
             "contentType": "application/json",
             "content": entry.to_json(),
         },

@@ -14,6 +14,7 @@ Object: TypeAlias = dict[str, Any]
 
 #: More passes than any composite needs: each waits for something that an earlier one created.
 _MOST_PASSES = 10
+_EXTERNAL_NAME = "crossplane.io/external-name"
 _READY = [{"type": kind, "status": "True"} for kind in ("Synced", "Ready")]
 
 
@@ -48,7 +49,8 @@ class Reconciler:
             # What others need was made first, and goes last.
             gone = [key for key in reversed(observed) if key not in composed.resources]
             for key in gone:
-                self._delete(observed.pop(key))
+                self._delete(observed[key])
+                del observed[key]
             if not any(changes) and not gone:
                 break
         if not composed.ready:
@@ -68,11 +70,11 @@ class Reconciler:
             return False
         if before.get("resolved") == spec:
             return False
-        annotations = manifest["metadata"].get("annotations", {})
-        wanted = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
-        external_name, at_provider = kinds.apply(self._managed({**before, **wanted, "resolved": spec}))
-        wanted["metadata"]["annotations"] = {**annotations, "crossplane.io/external-name": external_name}
-        observed[key] = {**wanted, "resolved": spec, "status": {"conditions": _READY, "atProvider": at_provider}}
+        annotations = {**_annotations(before), **_annotations(manifest)}
+        metadata = {**manifest["metadata"], "annotations": annotations}
+        wanted = {**before, **manifest, "metadata": metadata, "resolved": spec}
+        annotations[_EXTERNAL_NAME], at_provider = kinds.apply(self._managed(wanted))
+        observed[key] = {**wanted, "status": {"conditions": _READY, "atProvider": at_provider}}
         return True
 
     def _delete(self, resource: Object) -> None:
@@ -80,22 +82,25 @@ class Reconciler:
             kinds.delete(self._managed(resource))
 
     def _managed(self, resource: Object) -> kinds.Managed:
-        kind, metadata = resource["kind"], resource["metadata"]
-        at_provider = resource.get("status", {}).get("atProvider", {})
-        given = metadata["name"] if kinds.KINDS[kind].named else at_provider.get("id", "")
+        kind = resource["kind"]
+        default = resource["metadata"]["name"] if kinds.KINDS[kind].named else ""
         return kinds.Managed(
             kind=kind,
-            external_name=metadata["annotations"].get("crossplane.io/external-name", given),
+            external_name=_annotations(resource).get(_EXTERNAL_NAME, default),
             spec=resource["resolved"],
             aws=self._aws,
             secrets=self._aws.secrets,
-            observed=at_provider,
+            observed=resource.get("status", {}).get("atProvider", {}),
         )
 
 
 def _is_external(resource: Object) -> bool:
     """Whether it stands for something in AWS. What does not, Crossplane's own kinds, is just there."""
     return str(resource["apiVersion"]).partition("/")[0].endswith(".aws.m.upbound.io")
+
+
+def _annotations(resource: Object) -> dict[str, str]:
+    return dict(resource.get("metadata", {}).get("annotations", {}))
 
 
 def _follow(observed: dict[str, Object]) -> Callable[[str, str], str]:

@@ -81,7 +81,7 @@ def _setting(
 
 
 def _blocked(spec: Spec) -> dict[str, Any]:
-    return {name[0].upper() + name[1:]: value for name, value in spec.items() if name not in ("region", "bucket")}
+    return dict(capitalised({name: value for name, value in spec.items() if name not in ("region", "bucket")}))
 
 
 def _encryption(rule: dict[str, Any]) -> dict[str, Any]:

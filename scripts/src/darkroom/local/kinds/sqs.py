@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from darkroom.local.kinds.external import External, Managed, Observation, Remembered, Setting
@@ -14,6 +15,9 @@ _NUMBERS = {
     "maxMessageSize": "MaximumMessageSize",
     "delaySeconds": "DelaySeconds",
 }
+
+#: One at a time: each write has what others wrote before it.
+_writing = threading.Lock()
 
 
 class _Queue(External):
@@ -54,9 +58,10 @@ def _attributes(it: Managed, url: str) -> dict[str, str]:
 
 def _set(it: Managed, url: str, attributes: dict[str, str]) -> None:
     """Set attributes. The emulator forgets a queue's policy unless it is told anew each time."""
-    policy = _attributes(it, url).get("Policy")
-    kept = {"Policy": policy} if policy else {}
-    it.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={**kept, **attributes})
+    with _writing:
+        policy = _attributes(it, url).get("Policy")
+        kept = {"Policy": policy} if policy else {}
+        it.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={**kept, **attributes})
 
 
 def _document(field: str) -> Setting:
