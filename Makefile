@@ -33,7 +33,7 @@ local: setup
 	$(BIN)/darkroom local
 
 # Most tests wait for processes and servers: three at a time are good company on two cores.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --ignore tests/e2e -n 3 --dist loadgroup
 
 test: lint
 	$(PYTEST)

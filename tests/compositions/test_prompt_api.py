@@ -109,14 +109,17 @@ def test_tenants_whose_names_resemble_each_other_have_resources_of_their_own(api
     assert len(set(plans)) == 2
 
 
-def test_the_stage_lets_through_what_the_tenants_may_send_together(api: Provider) -> None:
+def test_the_stage_lets_through_what_the_tenants_keys_may_send_together(api: Provider) -> None:
     api.spec["tenants"] = [
         {"name": "a", "rateLimit": 20, "burstLimit": 4000},
-        {"name": "b", "rateLimit": 2.5, "burstLimit": 2000},
+        {"name": "b", "rateLimit": 2.5, "burstLimit": 100, "keys": ["value", "second"]},
     ]
     (of_stage,) = of_kind(api.settle(), "MethodSettings")
     settings = of_stage["settings"]
-    assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (22.5, 5000)
+    assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (25, 4200)
+    api.spec["tenants"][1]["burstLimit"] = 2000
+    (of_stage,) = of_kind(api.settle(), "MethodSettings")
+    assert of_stage["settings"]["throttlingBurstLimit"] == 5000
 
 
 def test_a_renamed_stage_is_left_only_when_every_key_works_on_the_new_one(api: Provider) -> None:
@@ -231,14 +234,67 @@ def test_a_subscriber_keeps_nobody_waiting_and_the_status_says_how_it_stands(
     assert [(item.name, item.state) for item in composed.status.subscribers] == [("webhook", state)]
 
 
-def test_a_subscriber_that_moved_is_told_at_the_old_place_until_the_new_one_is_subscribed(api: Provider) -> None:
+def unconfirmed(provider: Provider, endpoint: str) -> None:
+    """SNS waits for the endpoint's confirmation."""
+    for item in provider.observed.values():
+        if item["spec"]["forProvider"].get("endpoint") == endpoint:
+            item["status"]["atProvider"]["pendingConfirmation"] = True
+
+
+def test_a_subscriber_that_moved_is_told_at_the_old_place_until_it_has_confirmed_the_new_one(api: Provider) -> None:
     api.spec["subscribers"] = [WEBHOOK]
     api.settle()
     api.spec["subscribers"] = [{**WEBHOOK, "endpoint": f"{ENDPOINT}/2"}]
-    assert sorted(webhooks(api).values()) == [ENDPOINT, f"{ENDPOINT}/2"]
-    assert api.wanted().ready
+    both = [ENDPOINT, f"{ENDPOINT}/2"]
+    assert sorted(webhooks(api).values()) == both
+    for _ in range(3):
+        api.step()
+        unconfirmed(api, f"{ENDPOINT}/2")
+        assert sorted(webhooks(api).values()) == both
+        assert api.wanted().ready
     api.settle()
     assert list(webhooks(api).values()) == [f"{ENDPOINT}/2"]
+
+
+def test_a_subscriber_that_is_removed_is_told_no_more_while_another_has_yet_to_confirm(api: Provider) -> None:
+    api.spec["subscribers"] = [WEBHOOK, {**WEBHOOK, "name": "gallery", "endpoint": f"{ENDPOINT}/2"}]
+    api.settle()
+    unconfirmed(api, f"{ENDPOINT}/2")
+    del api.spec["subscribers"][0]
+    assert list(webhooks(api).values()) == [f"{ENDPOINT}/2"]
+
+
+def test_a_subscriber_of_another_name_keeps_its_subscription(api: Provider) -> None:
+    """SNS has one for an endpoint, which would go with the object of the old name."""
+    api.spec["subscribers"] = [WEBHOOK]
+    api.settle()
+    before = webhooks(api)
+    api.spec["subscribers"] = [{**WEBHOOK, "name": "gallery"}]
+    assert webhooks(api) == before
+    settled = api.settle()
+    assert webhooks(api) == before
+    assert [item.name for item in settled.status.subscribers] == ["gallery"]
+
+
+def test_subscribers_may_change_places(api: Provider) -> None:
+    other = {**WEBHOOK, "name": "gallery", "endpoint": f"{ENDPOINT}/2"}
+    api.spec["subscribers"] = [WEBHOOK, other]
+    api.settle()
+    before = webhooks(api)
+    unconfirmed(api, ENDPOINT)
+    unconfirmed(api, f"{ENDPOINT}/2")
+    api.spec["subscribers"] = [{**WEBHOOK, "endpoint": f"{ENDPOINT}/2"}, {**other, "endpoint": ENDPOINT}]
+    assert webhooks(api) == before
+    labels = {key: api.wanted().resources[key].resource.manifest()["metadata"]["labels"] for key in before}
+    names = {webhooks(api)[key]: label["darkroom.dev/subscriber"] for key, label in labels.items()}
+    assert names == {ENDPOINT: "gallery", f"{ENDPOINT}/2": "webhook"}
+
+
+def test_the_api_is_not_ready_while_its_function_has_the_old_image(api: Provider) -> None:
+    api.settle()
+    api.spec["image"] = specs.IMAGE.replace("0123", "abcd")
+    assert not api.wanted().ready
+    assert api.settle().ready
 
 
 def test_a_key_works_until_it_is_dropped_while_another_takes_its_place(api: Provider) -> None:

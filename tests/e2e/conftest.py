@@ -49,10 +49,17 @@ def _cluster(wanted: str, folder: Path, aws_url: str | None) -> AbstractContextM
     if wanted == "processes":
         return clusters.processes(folder)
     if wanted != "kind":
-        return nullcontext(Cluster(Api(Path(wanted)), aws_url=aws_url))
+        return nullcontext(_existing(Path(wanted), aws_url))
     if missing := kind.missing_tools():
         pytest.skip(f"a cluster of kind needs {' and '.join(missing)}")
     return kind.cluster(folder, ACCOUNT)
+
+
+def _existing(kubeconfig: Path, aws_url: str | None) -> Cluster:
+    api = Api(kubeconfig)
+    if not aws_url and api.list("pkg.crossplane.io/v1", "Provider"):
+        pytest.exit("the cluster has providers: --aws-endpoint has to say on which emulated AWS they work", 2)
+    return Cluster(api, aws_url=aws_url)
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,14 @@ class Provider:
             thread.join()
         self._api.close()
 
+    def begin_anew(self) -> None:
+        """Be as after a crash, until everything was looked at once: what was in its memory alone is lost."""
+        self._names.clear()
+        for (namespace, name), kind in list(self._kinds.items()):
+            self._queue.add(Key(kind, namespace, name))
+        self._queue.join()
+        self.check()
+
     def check(self) -> None:
         """Raise what went wrong in the controller itself."""
         if self._errors:
@@ -108,11 +116,11 @@ class Provider:
     def _watch(self, kind: str) -> None:
         resource = self._resources[kind]
         while not self._stopping.is_set():
-            listed = resource.get().to_dict()
-            for item in listed["items"]:
-                self._note(kind, item)
-            version = listed["metadata"]["resourceVersion"]
             with suppress(urllib3.exceptions.ProtocolError, client.ApiException):  # the connection ended: begin anew
+                listed = resource.get().to_dict()
+                for item in listed["items"]:
+                    self._note(kind, item)
+                version = listed["metadata"]["resourceVersion"]
                 for event in resource.watch(
                     resource_version=version, timeout=_WATCH_SECONDS, watcher=self._watches[kind]
                 ):
@@ -208,16 +216,13 @@ class Provider:
         )
 
     def _secret_values(self, managed: ManagedObject) -> Mapping[tuple[str, str], str]:
-        """The values of the Secrets that a spec refers to."""
+        """The values of the Secrets that a spec refers to, as far as they are there."""
         values = {}
         for reference in (value for field, value in managed.for_provider.items() if field.endswith("SecretRef")):
             name, key = reference["name"], reference["key"]
-            try:
-                data = self._secrets.get(name=name, namespace=managed.key.namespace).to_dict().get("data", {})
+            with suppress(NotFoundError, KeyError):
+                data = self._secrets.get(name=name, namespace=managed.key.namespace).to_dict()["data"]
                 values[name, key] = base64.b64decode(data[key]).decode()
-            except (NotFoundError, KeyError):
-                place = f"{managed.key.namespace}/{name}"
-                raise kinds.Failed(f'there is no Secret "{place}" with a field "{key}"') from None
         return values
 
     def _find(self, key: Key) -> Object | None:

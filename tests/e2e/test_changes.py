@@ -1,18 +1,22 @@
 """What happens to AWS when a composite is changed, removed or wrong, and when AWS was changed by hand."""
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from darkroom.local.kubelet import free_port
 from darkroom_contract.names import Names
 from tests.e2e.controlplane import crossplane
 from tests.e2e.controlplane.api import Object, Refused, condition
+from tests.e2e.controlplane.processes import Processes
 from tests.e2e.world import ACCOUNT, REGION, World, api_keys, composite
 
 CLUSTER = "changes"
 NAMES = Names(CLUSTER, ACCOUNT, REGION)
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,9 @@ def api(world: World, storage: Object) -> Object:
 
 
 @pytest.fixture
-def runtime(world: World, api: Object, request: pytest.FixtureRequest) -> Object:
+def runtime(world: World, api: Object) -> Object:
     """A runtime, ready; each test has one of its own."""
-    name = "r" + str(abs(hash(request.node.name)) % 10**8)
+    name = f"runtime{next(_numbers)}"
     runtime = composite("ModelRuntime", name, CLUSTER, checkpoint=f"{name}.safetensors")
     world.apply(runtime)
     return world.wait(runtime)
@@ -117,7 +121,7 @@ def test_a_deleted_runtime_takes_its_own_with_it_and_leaves_storage_alone(
         pytest.param({"engine": "dall-e"}, "spec.engine: Unsupported value", id="an unknown engine"),
         pytest.param({"checkpoint": ""}, "spec.checkpoint", id="an empty checkpoint"),
         pytest.param({"namespace": "Not A Label"}, "spec.namespace", id="no namespace"),
-        pytest.param({"name": "other"}, "spec.name", id="another name"),
+        pytest.param({"name": "other"}, "metadata.name.*it has to be the runtime's name", id="another name"),
     ],
 )
 def test_a_wrong_spec_is_refused_when_it_is_applied(
@@ -130,17 +134,57 @@ def test_a_wrong_spec_is_refused_when_it_is_applied(
 def test_a_new_function_that_composes_the_same_in_another_order_writes_nothing(
     world: World, api: Object, runtime: Object
 ) -> None:
-    processes = world.cluster.processes
-    if processes is None:
-        pytest.skip("the cluster was there before: its function is not ours to change")
+    processes, function = the_function(world)
     before = world.versions(api, runtime)
-    upgraded = crossplane.serve_function(processes, world.cluster.api, "tests.e2e.reordering_function")
+    upgraded = crossplane.start_function(processes, world.cluster.api, "tests.e2e.reordering_function")
+    crossplane.call_function(world.cluster.api, upgraded.endpoint)
     try:
         world.recompose(api)
         world.recompose(runtime)
         after = world.versions(api, runtime)
-        assert "composed" in upgraded.log.read_text()
+        assert "composed" in upgraded.process.log.read_text()
     finally:
-        crossplane.serve_function(processes, world.cluster.api)
-        upgraded.stop()
+        crossplane.call_function(world.cluster.api, function.endpoint)
     assert after == before
+
+
+def test_while_the_function_is_away_all_that_there_is_stays(world: World, runtime: Object) -> None:
+    _, function = the_function(world)
+    before = world.versions(runtime)
+    crossplane.call_function(world.cluster.api, f"dns:///127.0.0.1:{free_port()}")
+    try:
+        world.apply(changed(runtime, accepting=False))
+        failed = world.wait(runtime, Synced="False")
+        assert world.versions(runtime) == before
+        assert condition(failed, "Ready") == "True"
+    finally:
+        crossplane.call_function(world.cluster.api, function.endpoint)
+    name = runtime["metadata"]["name"]
+    world.eventually(lambda: registered(world, name)["accepting"] is False)
+
+
+def test_a_provider_that_starts_anew_makes_nothing_twice(world: World, api: Object, runtime: Object) -> None:
+    if world.provider is None:
+        pytest.skip("the cluster has a provider of its own, which is not ours to restart")
+    before, made = world.versions(api, runtime), in_aws(world)
+    world.provider.begin_anew()
+    assert in_aws(world) == made
+    assert world.versions(api, runtime) == before
+
+
+def in_aws(world: World) -> dict[str, int]:
+    """How many there are of what AWS names itself."""
+    gateway, sns = world.client("apigateway"), world.client("sns")
+    return {
+        "APIs": len(gateway.get_rest_apis()["items"]),
+        "keys": len(gateway.get_api_keys()["items"]),
+        "plans": len(gateway.get_usage_plans()["items"]),
+        "subscriptions": len(sns.list_subscriptions()["Subscriptions"]),
+    }
+
+
+def the_function(world: World) -> tuple[Processes, crossplane.Function]:
+    """The composition function, if it is ours to replace."""
+    if world.cluster.processes is None or world.cluster.function is None:
+        pytest.skip("the cluster was there before: its function is not ours to replace")
+    return world.cluster.processes, world.cluster.function

@@ -97,12 +97,23 @@ def test_what_is_asked_for_comes_to_be_in_aws_and_the_object_says_so(world: Worl
     item = queue.ready()
     url = world.client("sqs").get_queue_url(QueueName="made")["QueueUrl"]
     assert item["metadata"]["finalizers"] == ["finalizer.managedresource.crossplane.io"]
-    assert item["metadata"]["annotations"]["crossplane.io/external-name"] == url
     assert item["status"]["atProvider"]["id"] == url
     assert item["status"]["atProvider"]["arn"].endswith(":made")
     assert item["status"]["atProvider"]["visibilityTimeoutSeconds"] == 31
     assert _of(item, "Ready")["reason"] == "Available"
     assert _of(item, "Synced")["reason"] == "ReconcileSuccess"
+
+
+def test_a_name_that_aws_gives_is_noted_only_where_the_provider_may_late_initialize(world: World) -> None:
+    def name_of(queue: Managed) -> str | None:
+        name: str | None = queue.ready()["metadata"].get("annotations", {}).get("crossplane.io/external-name")
+        return name
+
+    queue, other = Managed(world, Kind.QUEUE, "late"), Managed(world, Kind.QUEUE, "never-late")
+    queue.ask({"name": "late"}, may=[*EVERYTHING, "LateInitialize"])
+    other.ask({"name": "never-late"})
+    assert name_of(queue) == world.client("sqs").get_queue_url(QueueName="late")["QueueUrl"]
+    assert name_of(other) is None
 
 
 def test_a_changed_spec_changes_aws(world: World) -> None:
@@ -140,13 +151,13 @@ def test_what_is_referred_to_is_waited_for_and_written_beside_the_reference(worl
     assert item["status"]["atProvider"]["restApiId"] == api_id
 
 
-def test_a_secret_that_is_not_there_is_waited_for(world: World) -> None:
+def test_a_secret_that_is_not_there_is_passed_over_and_comes_too_late(world: World) -> None:
     key = Managed(world, Kind.API_KEY, "secret")
     key.ask({"name": "secret", "valueSecretRef": {"name": "the-key", "key": "value"}})
-    assert key.refused() == 'there is no Secret "provider/the-key" with a field "value"'
-    world.namespace(NAMESPACE, {"the-key": "k" * 40})
     key_id = key.ready()["status"]["atProvider"]["id"]
-    assert world.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"] == "k" * 40
+    assert world.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"]
+    world.namespace(NAMESPACE, {"the-key": "k" * 40})
+    assert "cannot change the value of the argument" in key.refused()
 
 
 def test_what_aws_cannot_change_is_refused_and_stays_ready(world: World) -> None:

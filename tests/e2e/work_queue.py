@@ -2,17 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _Key = TypeVar("_Key")
 
 
 class WorkQueue(Generic[_Key]):
-    """Keys to be worked on. ``now`` tells the time, in seconds."""
+    """Keys to be worked on."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._due: dict[_Key, float] = {}
         self._taken: set[_Key] = set()
         self._closed = False
@@ -21,7 +19,7 @@ class WorkQueue(Generic[_Key]):
     def add(self, key: _Key, after: float = 0.0) -> None:
         """Have a key worked on after so many seconds, or earlier if it is to be earlier already."""
         with self._changed:
-            due = self._now() + after
+            due = time.monotonic() + after
             self._due[key] = min(due, self._due.get(key, due))
             self._changed.notify()
 
@@ -31,11 +29,11 @@ class WorkQueue(Generic[_Key]):
             while not self._closed:
                 free = {key: due for key, due in self._due.items() if key not in self._taken}
                 key = min(free, key=free.__getitem__, default=None)
-                if key is not None and free[key] <= self._now():
+                if key is not None and free[key] <= time.monotonic():
                     del self._due[key]
                     self._taken.add(key)
                     return key
-                self._changed.wait(None if key is None else free[key] - self._now())
+                self._changed.wait(None if key is None else free[key] - time.monotonic())
             return None
 
     def done(self, key: _Key) -> None:
@@ -43,6 +41,12 @@ class WorkQueue(Generic[_Key]):
         with self._changed:
             self._taken.discard(key)
             self._changed.notify()
+
+    def join(self) -> None:
+        """Wait until no key is due or worked on."""
+        with self._changed:
+            while self._taken or any(due <= time.monotonic() for due in self._due.values()):
+                self._changed.wait(0.1)
 
     def close(self) -> None:
         """Let nobody take anything any more."""

@@ -36,6 +36,8 @@ class World:
     aws: kinds.Aws
     #: The services that the cluster's provider works on; None: all.
     services: frozenset[str] | None = None
+    #: The stand-in, where the cluster has no provider of its own.
+    provider: Provider | None = None
 
     def client(self, service: str) -> Any:
         """A client of the emulated AWS."""
@@ -107,6 +109,8 @@ class World:
         """Wait until something is so; raises ``TimeoutError``."""
         deadline = time.monotonic() + READY_SECONDS
         while not holds():
+            if self.provider:
+                self.provider.check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not so after {READY_SECONDS:.0f} s")
             time.sleep(0.2)
@@ -170,8 +174,8 @@ def emulated_aws(log: Path) -> Iterator[Child]:
 def provided(cluster: Cluster, emulator: Child) -> Iterator[World]:
     """A cluster with a provider that works on an emulated AWS."""
     aws = aws_at(emulator.url())
-    with Provider(cluster.api.kubeconfig, aws):
-        yield World(cluster, aws)
+    with Provider(cluster.api.kubeconfig, aws) as provider:
+        yield World(cluster, aws, provider=provider)
 
 
 def aws_at(url: str) -> kinds.Aws:

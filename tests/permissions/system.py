@@ -36,7 +36,7 @@ def cluster_files() -> ClusterFiles:
 
 FILES = cluster_files()
 NAMES: Names = FILES.cluster.names
-API_ROLE = NAMES.role_arn(NAMES.api_role)
+API_ROLE = NAMES.role_arn(NAMES.role(Actor.API))
 AGENT_ROLE = NAMES.role_arn(NAMES.runtime_role(RUNTIME))
 #: Somebody who may do everything that a resource's policy does not deny.
 OPERATOR = NAMES.role_arn("operator")

@@ -23,7 +23,7 @@ _Keys = Annotated[tuple[KeyName, ...], Field(min_length=1, max_length=2), distin
 
 
 class Tenant(Description):
-    """A user of the API, with a key of its own, and how much it may ask."""
+    """A user of the API, with one or two keys of its own, and how much it may ask."""
 
     name: TenantName
     rate_limit: Annotated[float, Field(gt=0, le=10000)] = 30
@@ -89,7 +89,8 @@ class Alarms(Description):
     topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$")]
     """An SNS topic of the cluster's own account and region, whose policy lets CloudWatch publish."""
     longest_wait_minutes: Annotated[int, Field(ge=5, le=7 * 24 * 60)] = 60
-    """How long a prompt may wait for its picture before somebody is told. SQS throws it away after 14 days."""
+    """How long a prompt may wait for its picture before somebody is told, unless it was received three times or more.
+    SQS throws it away after 14 days."""
 
 
 def check_alarms(alarms: Alarms | None, names: Names) -> None:

@@ -156,11 +156,6 @@ class Names:
         """The role of a runtime's queue agent."""
         return f"{self.cluster}-runtime-{runtime}"
 
-    @property
-    def api_role(self) -> str:
-        """The role of the API's Lambda function."""
-        return f"{self.cluster}-api"
-
     def role(self, actor: Actor) -> str:
         """The role of an actor of whom a cluster has one."""
         return f"{self.cluster}-{actor}"

@@ -61,9 +61,9 @@ class Api:
         except NotFoundError:
             return None
 
-    def list(self, api_version: str, kind: str, namespace: str | None = None, **selectors: str) -> list[Object]:
-        """The objects of a kind; ``label_selector`` and ``field_selector`` narrow them."""
-        found: list[Object] = _plain(self._resource(api_version, kind).get(namespace=namespace, **selectors))["items"]
+    def list(self, api_version: str, kind: str, namespace: str | None = None) -> list[Object]:
+        """The objects of a kind."""
+        found: list[Object] = _plain(self._resource(api_version, kind).get(namespace=namespace))["items"]
         return found
 
     def patch(self, api_version: str, kind: str, name: str, namespace: str | None, patch: Object) -> Object:

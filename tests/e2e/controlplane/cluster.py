@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.e2e.controlplane import crossplane, managed_kinds
 from tests.e2e.controlplane.api import Api, is_true
+from tests.e2e.controlplane.crossplane import Function
 from tests.e2e.controlplane.kubernetes import Kubernetes
 from tests.e2e.controlplane.processes import Processes
 
@@ -20,6 +21,8 @@ class Cluster:
     api: Api
     #: The processes that it is made of, or that serve it: none where it was there before.
     processes: Processes | None = None
+    #: The composition function, where it is one of them.
+    function: Function | None = None
     #: The emulated AWS that its own provider works on; None: it has no provider.
     aws_url: str | None = None
 
@@ -30,10 +33,11 @@ def processes(folder: Path) -> Iterator[Cluster]:
     with Kubernetes(folder) as kubernetes:
         api = Api(kubernetes.kubeconfig)
         crossplane.start(kubernetes.processes, api)
-        crossplane.serve_function(kubernetes.processes, api)
+        function = crossplane.start_function(kubernetes.processes, api)
+        crossplane.call_function(api, function.endpoint)
         managed_kinds.declare(api)
         install_apis(api)
-        yield Cluster(api, kubernetes.processes)
+        yield Cluster(api, kubernetes.processes, function)
 
 
 def install_apis(api: Api) -> None:

@@ -5,12 +5,14 @@ It runs with its webhooks, and with managed resources that are activated by poli
 
 import base64
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 import yaml
 
 from darkroom.local.kubelet import free_port
+from darkroom_function.definitions import FUNCTION
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.binaries import component
 from tests.e2e.controlplane.certificates import Authority
@@ -18,7 +20,6 @@ from tests.e2e.controlplane.processes import Process, Processes, answers, listen
 
 NAMESPACE = "crossplane-system"
 _AUTHORITY, _CLIENT = "crossplane-root-ca", "crossplane-tls-client"
-_FUNCTION = "darkroom-function"
 #: How the clusters run the core.
 _ROOT = Path(__file__).parents[3]
 VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
@@ -68,10 +69,18 @@ def start(processes: Processes, api: Api) -> None:
     core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
 
 
-def serve_function(
+@dataclass(frozen=True)
+class Function:
+    """The composition function as a process, and where Crossplane finds it."""
+
+    process: Process
+    endpoint: str
+
+
+def start_function(
     processes: Processes, api: Api, module: str = "darkroom_function", host: str = "127.0.0.1"
-) -> Process:
-    """Run the composition function, a Python module, as a process, and have Crossplane call it at this address."""
+) -> Function:
+    """Run the composition function, a Python module, as a process."""
     port = free_port()
     server = _authority(processes, api).issue(f"{module}-{port}", host)
     process = processes.run(
@@ -82,15 +91,20 @@ def serve_function(
         environment={"PYTHONPATH": str(_ROOT)},  # for functions of the tests
     )
     process.wait_until(listens(host, port))
-    # What the package manager would make of the package. Paused, it leaves both alone.
+    return Function(process, f"dns:///{host}:{port}")
+
+
+def call_function(api: Api, endpoint: str) -> None:
+    """Have Crossplane call the composition function there, as the package manager would."""
+    # Paused, it leaves both alone.
     paused = {"crossplane.io/paused": "true"}
-    package = f"function.invalid/{_FUNCTION}:local"
-    revision = f"{_FUNCTION}-local"
+    package = f"function.invalid/{FUNCTION}:local"
+    revision = f"{FUNCTION}-local"
     api.apply(
         {
             "apiVersion": "pkg.crossplane.io/v1",
             "kind": "Function",
-            "metadata": {"name": _FUNCTION, "annotations": paused},
+            "metadata": {"name": FUNCTION, "annotations": paused},
             "spec": {"package": package},
         },
         {
@@ -99,14 +113,13 @@ def serve_function(
             "metadata": {
                 "name": revision,
                 "annotations": paused,
-                "labels": {"pkg.crossplane.io/package": _FUNCTION},
+                "labels": {"pkg.crossplane.io/package": FUNCTION},
             },
             "spec": {"image": package, "desiredState": "Active", "revision": 1, "packagePullPolicy": "Never"},
         },
     )
-    status = {"endpoint": f"dns:///{host}:{port}", "capabilities": ["composition"]}
+    status = {"endpoint": endpoint, "capabilities": ["composition"]}
     api.patch("pkg.crossplane.io/v1", "FunctionRevision", revision, None, {"status": status})
-    return process
 
 
 def _authority(processes: Processes, api: Api) -> Authority:

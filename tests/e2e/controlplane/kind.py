@@ -52,9 +52,10 @@ def cluster(folder: Path, account: str) -> Iterator[Cluster]:
         _install_crossplane(kubeconfig)
         api.apply(*_moto(account))
         _install_packages(api)
-        crossplane.serve_function(processes, api, host=_gateway())
+        function = crossplane.start_function(processes, api, host=_gateway())
+        crossplane.call_function(api, function.endpoint)
         install_apis(api)
-        yield Cluster(api, processes, f"http://127.0.0.1:{aws_port}")
+        yield Cluster(api, processes, function, f"http://127.0.0.1:{aws_port}")
     finally:
         processes.stop()
         _run("kind", "delete", "cluster", *named)

@@ -29,7 +29,7 @@ class Process:
         self.name = log.stem
         #: Where its output goes.
         self.log = log
-        with log.open("w") as output:
+        with log.open("a") as output:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
                 env=dict(environment),
@@ -91,11 +91,13 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        #: Those that run, or have run, by name.
+        #: Those that run, or have run, by name: the latest of each.
         self.named: dict[str, Process] = {}
 
     def run(self, name: str, *command: str | Path, environment: Mapping[str, str] | None = None) -> Process:
-        """Start a process."""
+        """Start a process; one of the same name that runs is stopped."""
+        if name in self.named:
+            self.named[name].stop()
         # Neither the user's cluster nor the user's AWS account.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "KUBE"))}
         process = Process(command, self.folder / f"{name}.log", {**inherited, **(environment or {})})

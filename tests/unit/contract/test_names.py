@@ -21,7 +21,7 @@ def test_names_stay_within_the_limits_of_aws(cluster: str, runtime: str) -> None
     own = Names(cluster, "123456789012", "ap-northeast-1")
     for queue in (own.runtime_queue(runtime), own.dead_letter_queue(runtime), own.result_topic, own.prompt_topic):
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", queue)
-    for role in (own.runtime_role(runtime), own.api_role, own.api, *map(own.role, Actor)):
+    for role in (own.runtime_role(runtime), own.api, *map(own.role, Actor)):
         assert len(role) <= 64
     for policy in map(own.permissions_boundary, Actor):
         assert len(policy) <= 128

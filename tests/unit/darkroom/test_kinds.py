@@ -13,6 +13,7 @@ from darkroom.local import kinds
 from darkroom.local.kinds import Managed, present
 from darkroom.local.reconcile import Reconciler
 from darkroom_contract.cluster import Alarms, Cluster, FileSystem, Models, Tenant
+from darkroom_contract.names import api_key_prefix
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Engine
 from darkroom_function.apis import ClusterAccessSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec
@@ -32,7 +33,7 @@ class World:
 
     def __init__(self, endpoint_url: str) -> None:
         session = boto3.Session("test", "test", region_name="eu-west-1")
-        secrets = {(api_key_secret("default"), "value"): f"a-key-{uuid.uuid4().hex}"}
+        secrets = {(api_key_secret("default"), "value"): api_key_prefix("default") + uuid.uuid4().hex}
         self.aws = kinds.Aws(session, endpoint_url, secrets)
         self.reconciler = Reconciler(self.aws)
         name = f"c{uuid.uuid4().hex[:8]}"

@@ -14,7 +14,7 @@ from darkroom.local import kinds
 from darkroom.local.reconcile import NotReady, Reconciler
 from darkroom_contract import openapi
 from darkroom_contract.cluster import ApiSettings, Cluster, Images, Retention, Tenant
-from darkroom_contract.names import Bucket, registry_key
+from darkroom_contract.names import Bucket, api_key_prefix, registry_key
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Engine
 from darkroom_function import model_runtime, prompt_api, storage
@@ -35,7 +35,10 @@ class World:
         name = f"c{uuid.uuid4().hex[:8]}"
         self.cluster = Cluster(name=name, account="123456789012", region="eu-west-1", eks_name=name)
         self.names = self.cluster.names
-        keys = {(api_key_secret(tenant), "value"): f"{name}-key-of-{tenant}" for tenant in ("default", "studio")}
+        keys = {
+            (api_key_secret(tenant), "value"): f"{api_key_prefix(tenant)}-{name}-key"
+            for tenant in ("default", "studio")
+        }
         session = boto3.Session("test", "test", region_name=self.cluster.region)
         self._aws = kinds.Aws(session, endpoint_url, keys)
         self.reconciler = Reconciler(self._aws)
@@ -103,7 +106,7 @@ def test_a_new_tenant_gets_a_key_and_the_function_knows_it(world: World) -> None
     name = world.names.tenant("studio")
     assert name not in world.api_keys()
     world.ask(tenants=(Tenant(name="default"), Tenant(name="studio", rate_limit=5)))
-    assert world.api_keys()[name] == f"{world.cluster.name}-key-of-studio"
+    assert world.api_keys()[name] == f"{api_key_prefix('studio')}-{world.cluster.name}-key"
     assert world.function()["Environment"]["Variables"]["TENANTS"] == "default,studio"
     assert {plan["name"]: plan["throttleSettings"]["rateLimit"] for plan in world.observed("api", "UsagePlan")} == {
         world.names.tenant("default"): 30,

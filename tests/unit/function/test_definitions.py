@@ -1,6 +1,8 @@
 """The composites' definitions are the models', and of a kind that Kubernetes takes."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,6 +67,12 @@ def example(api: Api) -> dict[str, Any]:
 @pytest.mark.parametrize("path", definitions.documents())
 def test_the_published_definitions_are_current(path: str) -> None:
     assert yaml.safe_load((PUBLISHED / path).read_text()) == definitions.documents()[path], "run make schemas"
+
+
+def test_whoever_forgets_the_directory_is_told_so() -> None:
+    command = [sys.executable, "-m", "darkroom_function.definitions"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (told.returncode, told.stderr) == (1, "usage: python -m darkroom_function.definitions DIRECTORY\n")
 
 
 def test_every_kind_is_published_with_an_example_and_nothing_else_is() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from darkroom_function import definitions
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.compositions import crds
 
 ROOT = Path(__file__).parents[3] / "crossplane"

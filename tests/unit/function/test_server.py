@@ -133,6 +133,43 @@ def test_what_fails_later_is_said_too(core: Core, kind: str) -> None:
     assert refused.message == "role (Role): no such policy"
 
 
+ALARMS = {"alarms": {"topicArn": "arn:aws:sns:eu-west-1:111122223333:ops"}}
+ASIDE = {
+    "alarm": ("ModelRuntime", specs.model_runtime() | ALARMS),
+    "subscriber": (
+        "PromptApi",
+        specs.prompt_api() | {"subscribers": [{"name": "ops", "protocol": "email", "endpoint": "ops@example.com"}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("aside", ASIDE)
+def test_what_nothing_waits_for_is_said_when_it_is_refused(core: Core, aside: str) -> None:
+    kind, spec = ASIDE[aside]
+    provider = Provider(kind, spec)
+    provider.settle()
+    key = next(key for key in provider.observed if key.startswith(f"{aside}."))
+    set_condition(provider, key, type="Ready", status="False", reason="Creating")
+    set_condition(provider, key, type="Synced", status="False", reason="x", message="create failed: limit exceeded")
+    answer = core.run(kind, spec, provider.observed)
+    assert answer.ready == pb.READY_TRUE
+    assert answer.condition(conditions.READY).status == pb.STATUS_CONDITION_TRUE
+    refused = answer.condition(conditions.SYNCED)
+    assert refused.status == pb.STATUS_CONDITION_FALSE
+    assert refused.message.startswith(f"{key} (")
+    assert refused.message.endswith("): create failed: limit exceeded")
+
+
+def test_a_subscriber_that_has_yet_to_confirm_is_no_refusal(core: Core) -> None:
+    provider = Provider(*ASIDE["subscriber"])
+    provider.settle()
+    key = next(key for key in provider.observed if key.startswith("subscriber."))
+    provider.observed[key]["status"]["atProvider"]["pendingConfirmation"] = True
+    answer = core.run(provider.kind, provider.spec, provider.observed)
+    assert answer.status["subscribers"] == [{"name": "ops", "state": "pending"}]
+    assert answer.condition(conditions.SYNCED).status == pb.STATUS_CONDITION_TRUE
+
+
 def test_a_refusal_reads_the_same_at_every_attempt(core: Core) -> None:
     def refused(identifier: str) -> bytes:
         provider = settled("ModelRuntime")

@@ -6,8 +6,10 @@ from darkroom_contract.names import Actor, Bucket, Names
 from darkroom_function import permissions, policy
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.identity import role
-from darkroom_function.managed import Kind, Managed, Observed, Owner, keyed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed, Observed, Owner, at_provider, keyed
 
+_FUNCTION = "function"
 _PERMISSION = "invoke-permission"
 
 #: As all of the project's images: built and tested on one kind of machine, without emulation. Graviton would save a
@@ -17,19 +19,20 @@ _ARCHITECTURE = "x86_64"
 
 def compose(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed]:
     """The function and what it needs."""
+    name = names.role(Actor.API)
     trust = policy.allow("AllowLambda", ["sts:AssumeRole"], service="lambda.amazonaws.com")
-    yield from role(owner, names, Actor.API, names.api_role, trust, permissions.api(names))
+    yield from role(owner, names, Actor.API, name, trust, permissions.api(names))
     yield owner.managed(
         Kind.LOG_GROUP, "log-group", {"retentionInDays": spec.log_retention}, external_name=names.api_log_group
     )
     yield owner.managed(
         Kind.FUNCTION,
-        "function",
+        _FUNCTION,
         {
             "packageType": "Image",
             "imageUri": spec.image,
             "architectures": [_ARCHITECTURE],
-            "role": names.role_arn(names.api_role),
+            "role": names.role_arn(name),
             "memorySize": spec.api.memory,
             "timeout": spec.api.timeout,
             **({"reservedConcurrentExecutions": spec.api.concurrency} if spec.api.concurrency else {}),
@@ -39,6 +42,11 @@ def compose(owner: Owner, names: Names, spec: PromptApiSpec) -> Iterator[Managed
         },
         external_name=names.api,
     )
+
+
+def is_current(spec: PromptApiSpec, observed: Observed) -> bool:
+    """Whether the function is observed to have this image."""
+    return bool(at_provider(observed, _FUNCTION, "imageUri") == spec.image)
 
 
 def _environment(names: Names, spec: PromptApiSpec) -> dict[str, str]:

@@ -78,7 +78,7 @@ class StorageStatus(Description):
     """Where things are kept."""
 
     models_bucket: str | None = None
-    """None where the models are on a file system."""
+    """Absent where the models are on a file system."""
     models_file_system_id: str | None = None
     """Known once EFS has given the file system its id."""
     models_access_point_id: str | None = None

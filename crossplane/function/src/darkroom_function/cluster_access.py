@@ -9,7 +9,8 @@ from darkroom_contract.names import Actor, Names
 from darkroom_function import messaging, node_permissions, permissions, policy
 from darkroom_function.apis import ClusterAccessSpec, ClusterAccessStatus, ServiceAccount
 from darkroom_function.identity import pod_identity, role, trusting_pods
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, keyed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Composed, Managed, Observed, Owner, keyed
 from darkroom_function.policy import Statement, canonical_json
 
 #: What Karpenter hears of: the source and the type of each event, as its CloudFormation template has them.
@@ -22,7 +23,9 @@ _EVENTS = {
 }
 #: News of an instance is stale after five minutes: of two minutes' notice nothing is left then.
 _EVENT_RETENTION_SECONDS = 300
-#: The provider builds its identifiers with the bus's name, and does without none.
+#: The provider builds its identifiers with the bus's name, and does without none (provider-upjet-aws#931, #932).
+#: Terraform's own leave the default bus out, and the external name of a target of it is not stable (#1826, closed as
+#: stale): nothing depends on that name.
 _DEFAULT_BUS = "default"
 
 

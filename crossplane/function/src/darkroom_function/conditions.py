@@ -2,6 +2,9 @@
 
 Conditions rather than results: a result is an event every time that Crossplane asks, a condition is written when it
 changes. So a message stays as it is for as long as nothing changes.
+
+Of a resource that is left out they say nothing: Crossplane forgets it together with deleting it, and does not show it
+again, whether AWS lets it go or not.
 """
 
 import re

@@ -200,4 +200,6 @@ class _Dumper(yaml.SafeDumper):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m darkroom_function.definitions DIRECTORY")
     main(Path(sys.argv[1]))

@@ -10,7 +10,8 @@ from pydantic import JsonValue
 
 from darkroom_contract.cluster import FileSystem
 from darkroom_contract.names import Names
-from darkroom_function.managed import Kind, Managed, Owner, keyed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed, Owner, keyed
 
 FILE_SYSTEM = "models-file-system"
 ACCESS_POINT = "models-access-point"
@@ -22,16 +23,17 @@ _USER = {"uid": 1000, "gid": 1000}
 
 def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
     """The file system and what is around it."""
-    name = names.models_file_system
-    tags = {"Name": name}
-    # AWS changes neither a security group's VPC nor a rule's security group.
-    security_group, rule = (keyed(stem, efs.vpc_id) for stem in ("models-security-group", "models-nfs"))
+    yield from _storage(owner, names.models_file_system, efs)
+    yield from _network(owner, names.models_file_system, efs)
+
+
+def _storage(owner: Owner, name: str, efs: FileSystem) -> Iterator[Managed]:
     # What AWS cannot change of a file system, one that is there already has.
     made: dict[str, JsonValue] = {"creationToken": name, "encrypted": True, "performanceMode": "generalPurpose"}
     yield owner.managed(
         Kind.FILE_SYSTEM,
         FILE_SYSTEM,
-        {**({} if efs.file_system_id else made), "throughputMode": "elastic", "tags": {**tags}},
+        {**({} if efs.file_system_id else made), "throughputMode": "elastic", "tags": {"Name": name}},
         external_name=efs.file_system_id,
         retained=True,
     )
@@ -45,9 +47,14 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
                 "path": "/models",
                 "creationInfo": {"ownerUid": _USER["uid"], "ownerGid": _USER["gid"], "permissions": "0755"},
             },
-            "tags": {**tags},
+            "tags": {"Name": name},
         },
     )
+
+
+def _network(owner: Owner, name: str, efs: FileSystem) -> Iterator[Managed]:
+    # AWS changes neither a security group's VPC nor a rule's security group.
+    security_group, rule = (keyed(stem, efs.vpc_id) for stem in ("models-security-group", "models-nfs"))
     yield owner.managed(
         Kind.SECURITY_GROUP,
         security_group,
@@ -55,7 +62,7 @@ def compose(owner: Owner, names: Names, efs: FileSystem) -> Iterator[Managed]:
             "name": name,
             "description": "NFS from the nodes to the models",
             "vpcId": efs.vpc_id,
-            "tags": {**tags},
+            "tags": {"Name": name},
         },
     )
     yield owner.managed(

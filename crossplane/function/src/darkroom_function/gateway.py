@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from darkroom_contract.cluster import Tenant
 from darkroom_contract.names import Names, api_key_prefix
 from darkroom_function.apis import PromptApiSpec
-from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, is_ready, keyed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed, Observed, Owner, at_provider, is_ready, keyed
 
 REST_API = "rest-api"
 _PLANS = "usage-plan"
@@ -106,7 +107,9 @@ def _stage(owner: Owner, spec: PromptApiSpec, body: str) -> Managed:
 
 
 def _method_settings(owner: Owner, spec: PromptApiSpec) -> Managed:
-    """Metrics; and no more requests than the tenants may send together."""
+    """Metrics; and no more requests than the tenants' keys, each of which has the rate to itself, may send together."""
+    rate = sum(tenant.rate_limit * len(tenant.keys) for tenant in spec.tenants)
+    burst = sum(tenant.burst_limit * len(tenant.keys) for tenant in spec.tenants)
     return owner.managed(
         Kind.METHOD_SETTINGS,
         keyed("method-settings", spec.api.stage),
@@ -116,8 +119,8 @@ def _method_settings(owner: Owner, spec: PromptApiSpec) -> Managed:
             "methodPath": "*/*",
             "settings": {
                 "metricsEnabled": True,
-                "throttlingRateLimit": min(sum(tenant.rate_limit for tenant in spec.tenants), _ACCOUNT_RATE_LIMIT),
-                "throttlingBurstLimit": min(sum(tenant.burst_limit for tenant in spec.tenants), _ACCOUNT_BURST_LIMIT),
+                "throttlingRateLimit": min(rate, _ACCOUNT_RATE_LIMIT),
+                "throttlingBurstLimit": min(burst, _ACCOUNT_BURST_LIMIT),
             },
         },
     )

@@ -6,7 +6,8 @@ from darkroom_contract.cluster import Location
 from darkroom_contract.names import Actor, Names
 from darkroom_function import policy
 from darkroom_function.apis import ServiceAccount
-from darkroom_function.managed import Kind, Managed, Observed, Owner, keyed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed, Observed, Owner, keyed
 from darkroom_function.policy import Statement
 
 

@@ -8,146 +8,23 @@ The provider refuses, for ever, to change what AWS can only replace. Where that 
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import JsonValue
 
 from darkroom_contract.types import Description, Model
+from darkroom_function.kinds import ASSIGNED_NAMES
+from darkroom_function.kinds import Kind as Kind  # noqa: PLC0414 - for those that ask this module for it
 
 #: What Crossplane observed: the composed objects, whole, by their keys.
 Observed: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 #: Not LateInitialize: it copies into an object what AWS has beside it. A Queue would take over its QueueRedrivePolicy's
 #: document that way, and set it back when that changes; a quota that is dropped would come back. But without it the
-#: provider keeps the names that AWS assigns in its memory alone: see ``_ASSIGNED_NAMES``.
+#: provider keeps the names that AWS assigns in its memory alone: see ``kinds.ASSIGNED_NAMES``.
 _MANAGEMENT_POLICIES = ["Observe", "Create", "Update", "Delete"]
-
-
-class Kind(StrEnum):
-    """The kinds of managed resources that the compositions use."""
-
-    TOPIC = "Topic"
-    TOPIC_POLICY = "TopicPolicy"
-    TOPIC_SUBSCRIPTION = "TopicSubscription"
-    QUEUE = "Queue"
-    QUEUE_POLICY = "QueuePolicy"
-    QUEUE_REDRIVE_POLICY = "QueueRedrivePolicy"
-    QUEUE_REDRIVE_ALLOW_POLICY = "QueueRedriveAllowPolicy"
-    BUCKET = "Bucket"
-    BUCKET_PUBLIC_ACCESS_BLOCK = "BucketPublicAccessBlock"
-    BUCKET_OWNERSHIP_CONTROLS = "BucketOwnershipControls"
-    BUCKET_ENCRYPTION = "BucketServerSideEncryptionConfiguration"
-    BUCKET_POLICY = "BucketPolicy"
-    BUCKET_LIFECYCLE = "BucketLifecycleConfiguration"
-    BUCKET_VERSIONING = "BucketVersioning"
-    OBJECT = "Object"
-    ROLE = "Role"
-    ROLE_POLICY = "RolePolicy"
-    ROLE_POLICY_ATTACHMENT = "RolePolicyAttachment"
-    INSTANCE_PROFILE = "InstanceProfile"
-    POD_IDENTITY_ASSOCIATION = "PodIdentityAssociation"
-    ACCESS_ENTRY = "AccessEntry"
-    RULE = "Rule"
-    TARGET = "Target"
-    LOG_GROUP = "Group"
-    FUNCTION = "Function"
-    PERMISSION = "Permission"
-    REST_API = "RestAPI"
-    DEPLOYMENT = "Deployment"
-    STAGE = "Stage"
-    METHOD_SETTINGS = "MethodSettings"
-    API_KEY = "APIKey"
-    USAGE_PLAN = "UsagePlan"
-    USAGE_PLAN_KEY = "UsagePlanKey"
-    METRIC_ALARM = "MetricAlarm"
-    FILE_SYSTEM = "FileSystem"
-    ACCESS_POINT = "AccessPoint"
-    MOUNT_TARGET = "MountTarget"
-    SECURITY_GROUP = "SecurityGroup"
-    SECURITY_GROUP_INGRESS_RULE = "SecurityGroupIngressRule"
-
-    @property
-    def api_version(self) -> str:
-        """The kind's API group and version."""
-        return f"{self.group}/v1beta1"
-
-    @property
-    def group(self) -> str:
-        """The kind's API group."""
-        return f"{self.service}.aws.m.upbound.io"
-
-    @property
-    def service(self) -> str:
-        """The member of the provider's family that the kind belongs to."""
-        return _SERVICES[self]
-
-    @property
-    def crd(self) -> str:
-        """The name of the kind's CustomResourceDefinition."""
-        singular = re.sub(r"(?<=[^aeiou])y$", "ie", self.value.lower())
-        return f"{singular.removesuffix('s')}s.{self.group}"
-
-
-_SERVICES = {
-    kind: service
-    for service, kinds in {
-        "sns": (Kind.TOPIC, Kind.TOPIC_POLICY, Kind.TOPIC_SUBSCRIPTION),
-        "sqs": (Kind.QUEUE, Kind.QUEUE_POLICY, Kind.QUEUE_REDRIVE_POLICY, Kind.QUEUE_REDRIVE_ALLOW_POLICY),
-        "s3": (
-            Kind.BUCKET,
-            Kind.BUCKET_PUBLIC_ACCESS_BLOCK,
-            Kind.BUCKET_OWNERSHIP_CONTROLS,
-            Kind.BUCKET_ENCRYPTION,
-            Kind.BUCKET_POLICY,
-            Kind.BUCKET_LIFECYCLE,
-            Kind.BUCKET_VERSIONING,
-            Kind.OBJECT,
-        ),
-        "iam": (Kind.ROLE, Kind.ROLE_POLICY, Kind.ROLE_POLICY_ATTACHMENT, Kind.INSTANCE_PROFILE),
-        "eks": (Kind.POD_IDENTITY_ASSOCIATION, Kind.ACCESS_ENTRY),
-        "cloudwatchevents": (Kind.RULE, Kind.TARGET),
-        "cloudwatchlogs": (Kind.LOG_GROUP,),
-        "lambda": (Kind.FUNCTION, Kind.PERMISSION),
-        "apigateway": (
-            Kind.REST_API,
-            Kind.DEPLOYMENT,
-            Kind.STAGE,
-            Kind.METHOD_SETTINGS,
-            Kind.API_KEY,
-            Kind.USAGE_PLAN,
-            Kind.USAGE_PLAN_KEY,
-        ),
-        "cloudwatch": (Kind.METRIC_ALARM,),
-        "efs": (Kind.FILE_SYSTEM, Kind.ACCESS_POINT, Kind.MOUNT_TARGET),
-        "ec2": (Kind.SECURITY_GROUP, Kind.SECURITY_GROUP_INGRESS_RULE),
-    }.items()
-    for kind in kinds
-}
-
-
-#: The kinds whose names AWS assigns, and where the provider shows the name. It would not know them again when it starts
-#: anew, and make them once more (crossplane-runtime#850): the composition tells it the name as soon as it is shown.
-_ASSIGNED_NAMES = {
-    Kind.TOPIC_SUBSCRIPTION: "id",
-    Kind.QUEUE: "id",
-    Kind.ROLE_POLICY_ATTACHMENT: "id",
-    Kind.POD_IDENTITY_ASSOCIATION: "associationId",
-    Kind.PERMISSION: "id",
-    Kind.REST_API: "id",
-    Kind.DEPLOYMENT: "id",
-    Kind.API_KEY: "id",
-    Kind.USAGE_PLAN: "id",
-    Kind.USAGE_PLAN_KEY: "id",
-    Kind.FILE_SYSTEM: "id",
-    Kind.ACCESS_POINT: "id",
-    Kind.MOUNT_TARGET: "id",
-    Kind.SECURITY_GROUP: "id",
-    Kind.SECURITY_GROUP_INGRESS_RULE: "id",
-}
 
 
 class Managed(Model):
@@ -165,10 +42,12 @@ class Managed(Model):
     """Whether what it stands for stays in AWS when the object is deleted."""
     awaited: bool = True
     """Whether the composite is ready only when this is."""
+    labels: dict[str, str] = {}
+    """The object's labels in Kubernetes, beside Crossplane's own."""
 
     def named(self, observed: Observed) -> Self:
         """The resource with the name that AWS has assigned to it, once that is observed."""
-        field = _ASSIGNED_NAMES.get(self.kind)
+        field = ASSIGNED_NAMES.get(self.kind)
         if self.external_name is not None or field is None:
             return self
         return self.model_copy(update={"external_name": at_provider(observed, self.key, field)})
@@ -176,6 +55,8 @@ class Managed(Model):
     def manifest(self) -> dict[str, Any]:
         """The object as it is applied. Which account it is in, the ClusterProviderConfig ``default`` says."""
         metadata: dict[str, Any] = {"name": self.name}
+        if self.labels:
+            metadata["labels"] = self.labels
         if self.external_name is not None:
             metadata["annotations"] = {"crossplane.io/external-name": self.external_name}
         policies = [policy for policy in _MANAGEMENT_POLICIES if not (self.retained and policy == "Delete")]
@@ -227,9 +108,10 @@ class Owner:
         external_name: str | None = None,
         retained: bool = False,
         awaited: bool = True,
+        labels: Mapping[str, str] | None = None,
     ) -> Managed:
         """A resource in the composite's region (IAM has none)."""
-        place = {} if _SERVICES[kind] == "iam" else {"region": self.region}
+        place = {} if kind.service == "iam" else {"region": self.region}
         return Managed(
             key=key,
             name=f"{self.name}.{key}",
@@ -238,6 +120,7 @@ class Owner:
             external_name=external_name,
             retained=retained,
             awaited=awaited,
+            labels=dict(labels or {}),
         )
 
     def kept(self, kind: Kind, key: str, observed: Observed) -> Managed:

@@ -5,14 +5,17 @@ Queue is rewritten without end (provider-upjet-aws#1356).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import JsonValue
 
 from darkroom_contract.names import Names
 from darkroom_contract.subscribers import Subscriber
 from darkroom_function import policy
-from darkroom_function.managed import Kind, Managed, Observed, Owner, at_provider, keyed
+from darkroom_function.apis import GROUP, SubscriberState
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed, Observed, Owner, at_provider, is_ready, keyed
 from darkroom_function.policy import Statement, canonical_json
 
 #: The longest that SQS keeps a message: a queue may have to wait for GPUs, a dead letter for people.
@@ -20,8 +23,11 @@ _RETENTION_SECONDS = 14 * 24 * 60 * 60
 #: SNS takes no larger message.
 _MAX_MESSAGE_BYTES = 256 * 1024
 _LONG_POLL_SECONDS = 20
-#: SQS's own; who receives events says what it needs.
+#: SQS's own: long enough to deal with a notification or an event.
 _SQS_VISIBILITY_TIMEOUT_SECONDS = 30
+
+#: Says of a subscription whose it is. It stays when the subscriber moves or gets another name.
+SUBSCRIBER_LABEL = f"{GROUP}/subscriber"
 
 
 def topic(owner: Owner, names: Names, key: str, name: str) -> list[Managed]:
@@ -36,7 +42,13 @@ def topic(owner: Owner, names: Names, key: str, name: str) -> list[Managed]:
 
 
 def queue(
-    owner: Owner, names: Names, key: str, name: str, *, topic: str, visibility_timeout_seconds: int
+    owner: Owner,
+    names: Names,
+    key: str,
+    name: str,
+    *,
+    topic: str,
+    visibility_timeout_seconds: int = _SQS_VISIBILITY_TIMEOUT_SECONDS,
 ) -> list[Managed]:
     """A queue, encrypted with SQS's own key, that takes a topic's messages, and is used over TLS only."""
     deliver = policy.allow(
@@ -150,26 +162,65 @@ def subscription(
     return owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider)
 
 
-def subscriber(owner: Owner, names: Names, topic: str, subscriber: Subscriber, observed: Observed) -> Iterator[Managed]:
-    """A subscription for somebody whose endpoint is none of the cluster's; nothing waits for it.
+def subscribers(
+    owner: Owner, names: Names, topic: str, subscribers: Sequence[Subscriber], observed: Observed
+) -> Iterator[Managed]:
+    """Subscriptions for those whose endpoints are none of the cluster's; nothing waits for them.
 
-    SNS gives up on a subscription that is not confirmed after 48 hours, and the provider asks for it again.
+    A subscriber that moved keeps its old subscription until it has confirmed the new one. SNS gives up on a
+    subscription that is not confirmed after 48 hours, and the provider asks for it again.
     """
+    keys = {_subscriber_key(subscriber) for subscriber in subscribers}
+    for subscriber in subscribers:
+        yield _subscribed(owner, names, topic, subscriber)
+        if subscription_state(subscriber, observed) is not SubscriberState.CONFIRMED:
+            yield from (_before(owner, key, observed) for key in _keys_of(subscriber, observed) if key not in keys)
+
+
+def _subscribed(owner: Owner, names: Names, topic: str, subscriber: Subscriber) -> Managed:
     attributes: dict[str, JsonValue] = {name: [*values] for name, values in subscriber.filter.attributes.items()}
-    for_provider: dict[str, JsonValue] = {
-        "topicArn": names.topic_arn(topic),
-        "protocol": subscriber.protocol.value,
-        "endpoint": subscriber.endpoint,
-        "rawMessageDelivery": subscriber.raw,
-        **_filtered_by(attributes or None),
-    }
-    key = subscriber_key(subscriber)
-    yield from owner.replacing(owner.managed(Kind.TOPIC_SUBSCRIPTION, key, for_provider, awaited=False), observed)
+    return owner.managed(
+        Kind.TOPIC_SUBSCRIPTION,
+        _subscriber_key(subscriber),
+        {
+            "topicArn": names.topic_arn(topic),
+            "protocol": subscriber.protocol.value,
+            "endpoint": subscriber.endpoint,
+            "rawMessageDelivery": subscriber.raw,
+            **_filtered_by(attributes or None),
+        },
+        awaited=False,
+        labels={SUBSCRIBER_LABEL: subscriber.name},
+    )
 
 
-def subscriber_key(subscriber: Subscriber) -> str:
-    """The key of a subscriber's subscription."""
-    return keyed(f"subscriber.{subscriber.name}", subscriber.protocol, subscriber.endpoint)
+def _before(owner: Owner, key: str, observed: Observed) -> Managed:
+    """A subscription as it is, label and all: by that it is known again."""
+    labels = {SUBSCRIBER_LABEL: _label(observed[key])}
+    return owner.kept(Kind.TOPIC_SUBSCRIPTION, key, observed).model_copy(update={"awaited": False, "labels": labels})
+
+
+def _keys_of(subscriber: Subscriber, observed: Observed) -> list[str]:
+    """The keys of a subscriber's subscriptions, now and before."""
+    return sorted(key for key, item in observed.items() if _label(item) == subscriber.name)
+
+
+def _label(item: Mapping[str, Any]) -> str | None:
+    label: str | None = item.get("metadata", {}).get("labels", {}).get(SUBSCRIBER_LABEL)
+    return label
+
+
+def subscription_state(subscriber: Subscriber, observed: Observed) -> SubscriberState:
+    """How it stands with the subscription of a subscriber."""
+    key = _subscriber_key(subscriber)
+    if not is_ready(observed, key):
+        return SubscriberState.MISSING
+    return SubscriberState.PENDING if at_provider(observed, key, "pendingConfirmation") else SubscriberState.CONFIRMED
+
+
+def _subscriber_key(subscriber: Subscriber) -> str:
+    """Without the name: SNS has one subscription for an endpoint, and it would go with the object of the old name."""
+    return keyed("subscriber", subscriber.protocol, subscriber.endpoint)
 
 
 def _filtered_by(attributes: JsonValue) -> dict[str, JsonValue]:

@@ -13,7 +13,8 @@ from darkroom_contract.registry import RegistryEntry
 from darkroom_function import alarms, messaging, permissions
 from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus, ServiceAccount
 from darkroom_function.identity import pod_identity, role, trusting_pods
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, declared, is_ready
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Composed, Managed, Observed, Owner, declared, is_ready
 
 #: The agent prolongs it by its heartbeat for as long as it holds a message. When a GPU is gone without a word, another
 #: has the message after this time.

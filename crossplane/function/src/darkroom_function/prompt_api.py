@@ -10,11 +10,8 @@ from darkroom_contract import openapi
 from darkroom_contract.names import Names
 from darkroom_contract.subscribers import Subscriber
 from darkroom_function import alarms, api_function, gateway, messaging
-from darkroom_function.apis import PromptApiSpec, PromptApiStatus, SubscriberState, SubscriberStatus
-from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider, is_ready
-
-#: Long enough for a subscriber to deal with a notification; SQS's default.
-_RESULT_VISIBILITY_TIMEOUT_SECONDS = 30
+from darkroom_function.apis import PromptApiSpec, PromptApiStatus, SubscriberStatus
+from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider
 
 
 def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus]:
@@ -37,7 +34,7 @@ def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus
     return Composed.of(
         [
             *_topics(owner, names),
-            *_subscribers(owner, names, spec, observed),
+            *messaging.subscribers(owner, names, names.result_topic, spec.subscribers, observed),
             *api_function.compose(owner, names, spec),
             *gateway.compose(owner, names, spec, body, observed),
             *permission,
@@ -45,51 +42,27 @@ def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus
         ],
         observed,
         status,
-        complete=bool(permission) and gateway.is_current(spec, body, observed),
+        complete=bool(permission)
+        and api_function.is_current(spec, observed)
+        and gateway.is_current(spec, body, observed),
         problem=_about(wrong_keys),
     )
 
 
 def _topics(owner: Owner, names: Names) -> Iterator[Managed]:
-    def result_queue(key: str, name: str) -> list[Managed]:
-        return messaging.queue(
-            owner,
-            names,
-            key,
-            name,
-            topic=names.result_topic,
-            visibility_timeout_seconds=_RESULT_VISIBILITY_TIMEOUT_SECONDS,
-        )
-
+    topic, dead_letters = names.result_topic, names.result_dead_letter_queue
     yield from messaging.topic(owner, names, "prompts", names.prompt_topic)
-    yield from messaging.topic(owner, names, "results", names.result_topic)
-    yield from result_queue("results-dead-letter-queue", names.result_dead_letter_queue)
+    yield from messaging.topic(owner, names, "results", topic)
+    yield from messaging.queue(owner, names, "results-dead-letter-queue", dead_letters, topic=topic)
     # It keeps the notifications until someone asks for them.
-    yield from result_queue("results-queue", names.result_topic)
+    yield from messaging.queue(owner, names, "results-queue", names.result_topic, topic=topic)
     yield messaging.subscription(
-        owner,
-        names,
-        "results-subscription",
-        topic=names.result_topic,
-        queue=names.result_topic,
-        dead_letters=names.result_dead_letter_queue,
+        owner, names, "results-subscription", topic=topic, queue=names.result_topic, dead_letters=dead_letters
     )
 
 
-def _subscribers(owner: Owner, names: Names, spec: PromptApiSpec, observed: Observed) -> Iterator[Managed]:
-    for subscriber in spec.subscribers:
-        yield from messaging.subscriber(owner, names, names.result_topic, subscriber, observed)
-
-
 def _told(subscriber: Subscriber, observed: Observed) -> SubscriberStatus:
-    key = messaging.subscriber_key(subscriber)
-    if not is_ready(observed, key):
-        state = SubscriberState.MISSING
-    elif at_provider(observed, key, "pendingConfirmation"):
-        state = SubscriberState.PENDING
-    else:
-        state = SubscriberState.CONFIRMED
-    return SubscriberStatus(name=subscriber.name, state=state)
+    return SubscriberStatus(name=subscriber.name, state=messaging.subscription_state(subscriber, observed))
 
 
 def _about(wrong_keys: tuple[str, ...]) -> str | None:

@@ -6,16 +6,15 @@ number of its own and excluded. What else a model says has to be given an equiva
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, JsonValue
 
-Schema = dict[str, Any]
+Schema: TypeAlias = dict[str, Any]
 
 #: The words that mean the same in both.
 _SAME = {
     "type",
-    "format",
     "enum",
     "pattern",
     "minimum",
@@ -24,8 +23,6 @@ _SAME = {
     "maxLength",
     "minItems",
     "maxItems",
-    "minProperties",
-    "maxProperties",
     "nullable",
     "required",
 }

@@ -12,7 +12,8 @@ from darkroom_contract.cluster import Retention
 from darkroom_contract.names import JOBS_PREFIX, Bucket, Names
 from darkroom_function import file_system, policy
 from darkroom_function.apis import API_VERSION, StorageSpec, StorageStatus
-from darkroom_function.managed import Composed, Kind, Managed, Observed, Owner, Usage, at_provider
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Composed, Managed, Observed, Owner, Usage, at_provider
 
 #: How long a model that was replaced or deleted can be brought back.
 _REPLACED_MODELS_DAYS = 30

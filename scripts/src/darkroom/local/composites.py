@@ -1,4 +1,7 @@
-"""A cluster's composites, as the objects that Kubernetes has of them. Pure."""
+"""A cluster's composites, as the objects that Kubernetes has of them. Pure.
+
+There is no ``ClusterAccess``: that is for pods and nodes of EKS, and a local stack has neither.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,14 +9,14 @@ from typing import Any
 from darkroom.cluster_files import ClusterFiles
 from darkroom_contract.cluster import Images
 from darkroom_contract.types import Description
-from darkroom_function.apis import ModelRuntimeSpec, PromptApiSpec, StorageSpec
+from darkroom_function.apis import API_VERSION, ModelRuntimeSpec, PromptApiSpec, StorageSpec
 
 #: The namespace of the composites, and of the runtimes' pods.
 NAMESPACE = "darkroom"
 
 
 def composites(files: ClusterFiles, images: Images) -> Iterator[dict[str, Any]]:
-    """Everything that the files of a cluster ask for, what others need first."""
+    """What the files of a cluster ask for beside its ``ClusterAccess``, what others need first."""
     cluster = files.cluster
     yield _composite("Storage", cluster.name, StorageSpec.of(cluster))
     yield _composite("PromptApi", cluster.name, PromptApiSpec.of(cluster, images))
@@ -24,7 +27,7 @@ def composites(files: ClusterFiles, images: Images) -> Iterator[dict[str, Any]]:
 
 def _composite(kind: str, name: str, spec: Description) -> dict[str, Any]:
     return {
-        "apiVersion": "darkroom.dev/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),

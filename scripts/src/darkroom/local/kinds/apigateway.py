@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from darkroom.local.kinds.external import External, InUse, Managed, Observation, picked
+from darkroom.local.kinds.external import External, Managed, Observation, Refused, picked
 
 
 class _RestApi(External):
@@ -69,11 +69,12 @@ class _Deployment(External):
     def delete(self, it: Managed) -> None:
         api, gateway = it.spec["restApiId"], it.client("apigateway")
         if any(stage["deploymentId"] == it.external_name for stage in gateway.get_stages(restApiId=api)["item"]):
-            raise InUse("Active stages pointing to this deployment must be moved or deleted")
+            raise Refused("Active stages pointing to this deployment must be moved or deleted")
         gateway.delete_deployment(restApiId=api, deploymentId=it.external_name)
 
 
 class _Stage(External):
+    addressed = True
     immutable = frozenset({"restApiId", "stageName"})
 
     def observe(self, it: Managed) -> Observation:
@@ -106,7 +107,7 @@ class _Stage(External):
         plans = [plan for page in gateway.get_paginator("get_usage_plans").paginate() for plan in page["items"]]
         used = [plan["id"] for plan in plans for stage in plan["apiStages"] if _place_of(stage) == f"{api}:{name}"]
         if used:
-            raise InUse(f"Active stages with usage plans associated must be moved or deleted: {', '.join(used)}")
+            raise Refused(f"Active stages with usage plans associated must be moved or deleted: {', '.join(used)}")
         gateway.delete_stage(**self._place(it))
 
     @staticmethod
@@ -124,6 +125,7 @@ _METHOD_SETTINGS = {
 
 
 class _MethodSettings(External):
+    addressed = True
     immutable = frozenset({"restApiId", "stageName", "methodPath"})
 
     def observe(self, it: Managed) -> Observation | None:
@@ -173,11 +175,11 @@ class _ApiKey(External):
     def differences(self, it: Managed) -> list[str]:
         """The fields that AWS has otherwise; the key's value is compared, and shown to nobody."""
         value = it.client("apigateway").get_api_key(apiKey=it.external_name, includeValue=True)["value"]
-        changed = [] if value == self._value(it) else ["valueSecretRef"]
+        changed = [] if self._value(it).get("value", value) == value else ["valueSecretRef"]
         return [*super().differences(it), *changed]
 
     def create(self, it: Managed) -> str:
-        key_id: str = it.client("apigateway").create_api_key(value=self._value(it), **self._shown(it))["id"]
+        key_id: str = it.client("apigateway").create_api_key(**self._value(it), **self._shown(it))["id"]
         return key_id
 
     def update(self, it: Managed) -> None:
@@ -193,9 +195,11 @@ class _ApiKey(External):
         return {"name": it.spec["name"], "description": description, "enabled": enabled}
 
     @staticmethod
-    def _value(it: Managed) -> str:
+    def _value(it: Managed) -> dict[str, str]:
+        """The key's value; a Secret that is not there is passed over (upjet#651), and AWS makes a value up."""
         reference = it.spec["valueSecretRef"]
-        return it.secrets[reference["name"], reference["key"]]
+        value = it.secrets.get((reference["name"], reference["key"]))
+        return {} if value is None else {"value": value}
 
 
 class _UsagePlan(External):
@@ -250,7 +254,7 @@ class _UsagePlanKey(External):
     def observe(self, it: Managed) -> Observation:
         place = self._place(it)
         found = it.client("apigateway").get_usage_plan_key(**place)
-        return {"id": found["id"], **place, "keyType": found["type"], "name": found.get("name")}
+        return {"id": found["id"], **place, "keyType": found["type"], **picked(found, ("name", "value"))}
 
     def create(self, it: Managed) -> str:
         it.client("apigateway").create_usage_plan_key(**self._place(it), keyType=it.spec["keyType"])

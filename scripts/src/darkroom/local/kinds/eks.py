@@ -17,6 +17,8 @@ KINDS: dict[str, External] = {
         lambda it: f"{it.spec['clusterName']}:{it.spec['principalArn']}",
     ),
     "PodIdentityAssociation": Remembered(
-        frozenset({"clusterName", "namespace", "serviceAccount"}), lambda it: it.external_name or _assigned("a-")
+        frozenset({"clusterName", "namespace", "serviceAccount"}),
+        lambda it: it.external_name or _assigned("a-"),
+        "associationId",
     ),
 }

@@ -36,6 +36,7 @@ class _Rule(External):
 
 
 class _Target(External):
+    addressed = True
     immutable = frozenset({"eventBusName", "rule", "targetId"})
 
     def observe(self, it: Managed) -> Observation | None:

@@ -22,8 +22,8 @@ Observation: TypeAlias = dict[str, Any]
 Spec: TypeAlias = dict[str, Any]
 
 
-class InUse(Exception):  # noqa: N818 - it says what is the matter
-    """AWS refuses to delete what is still used, where the emulator does not."""
+class Refused(Exception):  # noqa: N818 - it says what is the matter
+    """AWS refuses something that the emulator lets pass."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class External(ABC):
 
     #: Whether the external name is chosen (by default, it is the object's name) and not given by AWS.
     named: ClassVar[bool] = False
+    #: Whether its spec says which one it is, so that it is found without a name, too.
+    addressed: ClassVar[bool] = False
     #: What AWS cannot change: the fields that the Terraform AWS provider's schemas mark ForceNew, or RequiresReplace,
     #: among those that the compositions use. The region is one of every kind.
     immutable: frozenset[str] = frozenset()
@@ -125,6 +127,8 @@ class Setting(External):
     ``parent`` is the field that names the other resource; it is the external name too.
     """
 
+    addressed: ClassVar[bool] = True
+
     parent: str
     get: Callable[[Managed, str], Observation | None]
     put: Callable[[Managed, str], object]
@@ -156,19 +160,23 @@ class Setting(External):
 class Remembered(External):
     """A kind that the emulator has nothing for: it is only remembered, for as long as the process lives."""
 
+    addressed: ClassVar[bool] = True
+
     immutable: frozenset[str] = frozenset()
-    #: Its id, made of its spec.
+    #: Its id, made of its spec, or another one each time.
     identify: Callable[[Managed], str] = lambda it: it.external_name
+    #: Where the provider shows it.
+    shown_as: str = "id"
 
     def observe(self, it: Managed) -> Observation | None:
         """What was remembered of it."""
-        found: Observation | None = it.aws.records.get((it.kind, it.external_name))
+        found: Observation | None = it.aws.records.get((it.kind, it.external_name or self.identify(it)))
         return found
 
     def create(self, it: Managed) -> str:
         """Remember it."""
         name = self.identify(it)
-        it.aws.records[it.kind, name] = {**it.spec, "id": name}
+        it.aws.records[it.kind, name] = {**it.spec, "id": name, self.shown_as: name}
         return name
 
     def delete(self, it: Managed) -> None:

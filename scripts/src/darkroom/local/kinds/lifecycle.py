@@ -26,7 +26,7 @@ from darkroom.local.kinds import (
     sns,
     sqs,
 )
-from darkroom.local.kinds.external import External, InUse, Managed, Observation
+from darkroom.local.kinds.external import External, Managed, Observation, Refused
 
 KINDS: Mapping[str, External] = {
     kind: external
@@ -77,10 +77,11 @@ def apply(it: Managed, may: Collection[str] = EVERYTHING) -> tuple[str, Observat
 
 def observe(it: Managed) -> Observation | None:
     """What AWS has of a resource; None when it has nothing. Raises ``Failed``."""
-    if not it.external_name and not KINDS[it.kind].named:
+    external = KINDS[it.kind]
+    if not it.external_name and not external.named and not external.addressed:
         return None
     it = _where_it_is(it)
-    found = _try("observe", lambda: _unless_absent(lambda: KINDS[it.kind].observe(it)))
+    found = _try("observe", lambda: _unless_absent(lambda: external.observe(it)))
     place = {"region": it.region} if it.region else {}
     return None if found is None else {**place, **found}
 
@@ -111,7 +112,7 @@ def _refuse_replacing(it: Managed, changed: Collection[str]) -> None:
 def _try(what: str, call: Callable[[], _T], observed: Observation | None = None) -> _T:
     try:
         return call()
-    except (BotoCoreError, ClientError, InUse) as error:
+    except (BotoCoreError, ClientError, Refused) as error:
         raise Failed(f"{what} failed: {error}", observed) from error
 
 

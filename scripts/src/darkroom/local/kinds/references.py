@@ -39,10 +39,18 @@ def without_references(spec: Any) -> Any:
 def referred_value(field: str, resource: Mapping[str, Any]) -> str | None:
     """What a field that refers to a resource gets of it: its ARN, or what AWS knows it by; None while it has none."""
     if field.removesuffix("s").endswith(("Arn", "Action", "endpoint")):
-        arn: str | None = resource.get("status", {}).get("atProvider", {}).get("arn")
-        return arn
+        return _at_provider(resource, "arn")
+    if resource["apiVersion"].startswith(
+        "apigateway."
+    ):  # upjet reads the id in the status of these (ExtractResourceID)
+        return _at_provider(resource, "id")
     name: str | None = resource["metadata"].get("annotations", {}).get("crossplane.io/external-name")
     return name
+
+
+def _at_provider(resource: Mapping[str, Any], field: str) -> str | None:
+    value: str | None = resource.get("status", {}).get("atProvider", {}).get(field)
+    return value
 
 
 def _references(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

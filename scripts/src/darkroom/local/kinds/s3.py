@@ -9,6 +9,7 @@ from darkroom.local.kinds.external import (
     External,
     Managed,
     Observation,
+    Refused,
     Remembered,
     Setting,
     Spec,
@@ -37,6 +38,7 @@ class _Bucket(External):
 
 
 class _Object(External):
+    addressed = True
     immutable = frozenset({"bucket", "key"})
 
     def observe(self, it: Managed) -> Observation:
@@ -47,15 +49,29 @@ class _Object(External):
             "key": it.spec["key"],
             "content": found["Body"].read().decode(),
             "contentType": found["ContentType"],
+            "acl": _acl(it),  # it is kept as a grant, which says less
             "etag": found["ETag"].strip('"'),
         }
 
     def create(self, it: Managed) -> str:
-        it.client("s3").put_object(**_place(it), Body=it.spec["content"].encode(), ContentType=it.spec["contentType"])
+        s3, acl = it.client("s3"), _acl(it)
+        controls = s3.get_bucket_ownership_controls(Bucket=it.spec["bucket"])["OwnershipControls"]
+        if acl != _OWNERS and controls["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]:
+            raise Refused(f"AccessControlListNotSupported: the bucket takes no ACL, but {_OWNERS}")
+        s3.put_object(**_place(it), ACL=acl, Body=it.spec["content"].encode(), ContentType=it.spec["contentType"])
         return f"{it.spec['bucket']}/{it.spec['key']}"
 
     def delete(self, it: Managed) -> None:
         it.client("s3").delete_object(**_place(it))
+
+
+_OWNERS = "bucket-owner-full-control"
+
+
+def _acl(item: Managed) -> str:
+    # The provider's own default is private.
+    acl: str = item.spec.get("acl", "private")
+    return acl
 
 
 def _place(item: Managed) -> dict[str, str]:
