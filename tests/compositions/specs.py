@@ -101,17 +101,17 @@ storages = _objects(
 )
 _subscribers = _objects(
     {"name": _labels},
-    filter=_objects(
+    filter=_objects(  # the tenants are the spec's own: see _reachable
         {},
         runtime=st.lists(_labels, max_size=3),
         status=st.lists(st.sampled_from(["running", "completed", "failed", "cancelled"]), max_size=4),
-        tenant=st.lists(_labels, max_size=3),
     ),
 )
 
 
-def _endpoint(subscriber: dict[str, Any], protocol: str, raw: bool, account: str) -> dict[str, Any]:
+def _endpoint(subscriber: dict[str, Any], protocol: str, raw: bool, account: str, tenants: set[str]) -> dict[str, Any]:
     name = subscriber["name"]
+    subscriber = subscriber | {"filter": {**subscriber.get("filter", {}), "tenant": sorted(tenants)}}
     endpoints = {
         "sqs": f"arn:aws:sqs:us-east-1:{account}:{name}",
         "https": f"https://example.com/{name}",
@@ -128,6 +128,7 @@ prompt_apis = _objects(
     },
     api=_api_settings,
     logRetention=st.sampled_from([1, 30.0, 3653]),
+    protected=st.booleans(),
 )
 model_runtimes = _objects(
     {
@@ -144,7 +145,11 @@ model_runtimes = _objects(
 )
 _service_accounts = _objects({"namespace": _labels, "name": _labels})
 cluster_accesses = _objects(
-    {"cluster": _locations}, keda=_service_accounts, karpenter=_service_accounts, mountpoint=_service_accounts
+    {"cluster": _locations},
+    keda=_service_accounts,
+    karpenter=_service_accounts,
+    mountpoint=_service_accounts,
+    protected=st.booleans(),
 )
 
 
@@ -152,16 +157,18 @@ def _reachable(composite: tuple[str, dict[str, Any]]) -> st.SearchStrategy[tuple
     """The composite with what has to be within its account and region, perhaps: subscribers, the alarms' topic."""
     kind, spec = composite
     names = Location.model_validate(spec["cluster"]).names
-    alarms = _objects({"topicArn": st.just(names.topic_arn("ops"))}, longestWaitMinutes=_whole[5, 10080])
+    topic = {"topicArn": st.just(names.topic_arn("ops"))}
+    known = [tenant["name"] for tenant in spec.get("tenants", ())]
+    tenants = st.sets(st.sampled_from(known)) if known else st.just(set())
     protocols = st.sampled_from(["sqs", "https", "email"])
     subscribers = st.lists(
-        st.builds(_endpoint, _subscribers, protocols, st.booleans(), st.just(names.account)),
+        st.builds(_endpoint, _subscribers, protocols, st.booleans(), st.just(names.account), tenants),
         max_size=3,
         unique_by=lambda subscriber: str(subscriber["name"]),
     )
     further: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-        "PromptApi": {"alarms": alarms, "subscribers": subscribers},
-        "ModelRuntime": {"alarms": alarms},
+        "PromptApi": {"alarms": _objects(topic), "subscribers": subscribers},
+        "ModelRuntime": {"alarms": _objects(topic, longestWaitMinutes=_whole[5, 10080])},
     }
     return _objects({}, **further.get(kind, {})).map(lambda fields: (kind, spec | fields))
 

@@ -237,7 +237,7 @@ def test_a_subscriber_keeps_nobody_waiting_and_the_status_says_how_it_stands(
 def unconfirmed(provider: Provider, endpoint: str) -> None:
     """SNS waits for the endpoint's confirmation."""
     for item in provider.observed.values():
-        if item["spec"]["forProvider"].get("endpoint") == endpoint:
+        if item["spec"].get("forProvider", {}).get("endpoint") == endpoint:
             item["status"]["atProvider"]["pendingConfirmation"] = True
 
 

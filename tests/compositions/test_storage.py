@@ -34,18 +34,6 @@ def test_a_file_system_that_is_there_is_taken_as_it_is(storage: Provider) -> Non
     assert manifest["spec"]["forProvider"].keys() == {"region", "throughputMode", "tags"}
 
 
-def test_a_protected_storage_is_not_deleted(storage: Provider) -> None:
-    usage = storage.settle().resources["protection"].resource.manifest()
-    assert usage["spec"]["of"] == {
-        "apiVersion": "darkroom.dev/v1alpha1",
-        "kind": "Storage",
-        "resourceRef": {"name": "studio"},
-    }
-    assert "protected: false" in usage["spec"]["reason"]
-    storage.spec["protected"] = False
-    assert "protection" not in storage.settle().resources
-
-
 def test_models_on_a_file_system_have_no_bucket(storage: Provider) -> None:
     assert storage.settle().status.models_bucket == "studio-models-111122223333-eu-west-1"
     storage.spec["models"] = {"efs": EFS}

@@ -41,7 +41,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
         began = time.monotonic()
         with _cluster(wanted, Path(folder), request.config.getoption("--aws-endpoint")) as running:
-            request.config.stash[_START_SECONDS] = time.monotonic() - began
+            if running.processes:
+                request.config.stash[_START_SECONDS] = time.monotonic() - began
             yield running
 
 

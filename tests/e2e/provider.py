@@ -20,7 +20,7 @@ from kubernetes.watch import Watch
 
 from darkroom.local import kinds
 from darkroom.local.kinds.references import follow_references, referred_value, without_references
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.e2e.managed_object import Key, ManagedObject, Object, condition
 from tests.e2e.work_queue import WorkQueue
 

@@ -2,16 +2,16 @@
 
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from darkroom.local.kubelet import free_port
 from darkroom_contract.names import Names
 from tests.e2e.controlplane import crossplane
 from tests.e2e.controlplane.api import Object, Refused, condition
-from tests.e2e.controlplane.processes import Processes
 from tests.e2e.world import ACCOUNT, REGION, World, api_keys, composite
 
 CLUSTER = "changes"
@@ -134,31 +134,22 @@ def test_a_wrong_spec_is_refused_when_it_is_applied(
 def test_a_new_function_that_composes_the_same_in_another_order_writes_nothing(
     world: World, api: Object, runtime: Object
 ) -> None:
-    processes, function = the_function(world)
     before = world.versions(api, runtime)
-    upgraded = crossplane.start_function(processes, world.cluster.api, "tests.e2e.reordering_function")
-    crossplane.call_function(world.cluster.api, upgraded.endpoint)
-    try:
+    with replaced_function(world, "tests.e2e.reordering_function") as upgraded:
         world.recompose(api)
         world.recompose(runtime)
         after = world.versions(api, runtime)
-        assert "composed" in upgraded.process.log.read_text()
-    finally:
-        crossplane.call_function(world.cluster.api, function.endpoint)
+    assert "composed" in upgraded.process.log.read_text()
     assert after == before
 
 
-def test_while_the_function_is_away_all_that_there_is_stays(world: World, runtime: Object) -> None:
-    _, function = the_function(world)
-    before = world.versions(runtime)
-    crossplane.call_function(world.cluster.api, f"dns:///127.0.0.1:{free_port()}")
-    try:
+def test_while_the_function_fails_all_that_there_is_stays(world: World, runtime: Object) -> None:
+    with replaced_function(world, "tests.e2e.failing_function"):
+        before = world.versions(runtime)
         world.apply(changed(runtime, accepting=False))
         failed = world.wait(runtime, Synced="False")
         assert world.versions(runtime) == before
         assert condition(failed, "Ready") == "True"
-    finally:
-        crossplane.call_function(world.cluster.api, function.endpoint)
     name = runtime["metadata"]["name"]
     world.eventually(lambda: registered(world, name)["accepting"] is False)
 
@@ -183,8 +174,16 @@ def in_aws(world: World) -> dict[str, int]:
     }
 
 
-def the_function(world: World) -> tuple[Processes, crossplane.Function]:
-    """The composition function, if it is ours to replace."""
-    if world.cluster.processes is None or world.cluster.function is None:
+@contextmanager
+def replaced_function(world: World, module: str) -> Iterator[crossplane.Function]:
+    """Another function in the place of the composition function, for as long as the context lasts."""
+    api, processes, function = world.cluster.api, world.cluster.processes, world.cluster.function
+    if processes is None or function is None:
         pytest.skip("the cluster was there before: its function is not ours to replace")
-    return world.cluster.processes, world.cluster.function
+    other = crossplane.start_function(processes, api, module)
+    crossplane.call_function(api, other.endpoint)
+    try:
+        yield other
+    finally:
+        crossplane.call_function(api, function.endpoint)
+        other.process.stop()

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from darkroom_contract import openapi
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.e2e.controlplane.api import Object, condition
 from tests.e2e.world import REGION, World
 

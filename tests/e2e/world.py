@@ -16,7 +16,7 @@ from darkroom.local.processes import Child
 from darkroom_contract.names import api_key_prefix
 from darkroom_function.apis import API_VERSION
 from darkroom_function.gateway import api_key_secret
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.compositions import specs
 from tests.e2e.controlplane.api import Object, condition, is_true
 from tests.e2e.controlplane.cluster import APIS, Cluster

@@ -13,7 +13,8 @@ from darkroom_contract.cluster import Cluster, Images
 from darkroom_contract.names import Names
 from darkroom_function import boundary, policy
 from darkroom_function.apis import ClusterAccessSpec
-from darkroom_function.managed import Kind, Managed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed
 from tests.compositions.provider import Provider
 from tests.compositions.specs import IMAGE, raw
 from tests.permissions.evaluator import Policies

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from darkroom_contract.names import Actor
-from darkroom_function.managed import Kind, Managed
+from darkroom_function.kinds import Kind
+from darkroom_function.managed import Managed
 from tests.permissions.evaluator import Call, Value
 from tests.permissions.system import API_ROLE, NAMES, RESOURCES
 

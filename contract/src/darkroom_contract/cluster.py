@@ -3,42 +3,52 @@
 from operator import attrgetter
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from darkroom_contract.names import Names
-from darkroom_contract.subscribers import Subscribers, check_queues
+from darkroom_contract.rules import Grammar, rule, within
+from darkroom_contract.subscribers import Subscribers, check_subscribers
 from darkroom_contract.types import (
     DEFAULT_TENANT,
     AccountId,
     BucketName,
     ClusterName,
     Description,
-    KeyName,
+    Label,
     Region,
-    TenantName,
     distinct,
 )
 
-_Keys = Annotated[tuple[KeyName, ...], Field(min_length=1, max_length=2), distinct("a key is there twice")]
+_A_SET = {"x-kubernetes-list-type": "set"}
+_Keys = Annotated[
+    tuple[Label, ...], Field(min_length=1, max_length=2, json_schema_extra=_A_SET), distinct("a key is there twice")
+]
 
 
 class Tenant(Description):
     """A user of the API, with one or two keys of its own, and how much it may ask."""
 
-    name: TenantName
+    name: Label
+    """At most 32 lower-case letters, digits and hyphens, beginning with a letter. No two tenants have the same."""
     rate_limit: Annotated[float, Field(gt=0, le=10000)] = 30
-    """Requests per second, over time and at once (API Gateway's token bucket)."""
+    """Requests per second over time (API Gateway's token bucket): more than 0, at most 10000; 30 when absent."""
     burst_limit: Annotated[int, Field(ge=1, le=5000)] = 50
+    """Requests at once (what the token bucket holds): 1 to 5000; 50 when absent."""
     daily_quota: Annotated[int, Field(ge=1)] | None = None
     """Requests per day; none when absent. Each key has the rate, the burst and the quota to itself."""
     keys: _Keys = ("value",)
-    """Its keys, as fields of its Secret ``api-key-<tenant>``. Two while one takes the other's place."""
+    """Its keys, as fields of its Secret ``api-key-<tenant>``: ``value`` when absent. Two while one takes the other's
+    place."""
 
 
 #: Every tenant of a cluster. Their names fit into the environment of the API's function (Lambda: 4 KiB in all).
 Tenants = Annotated[
     tuple[Tenant, ...],
-    Field(min_length=1, max_length=100),
+    Field(
+        min_length=1,
+        max_length=100,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    ),
     distinct("two tenants have the same name", attrgetter("name")),
 ]
 
@@ -46,7 +56,8 @@ Tenants = Annotated[
 class ApiSettings(Description):
     """The API in front of the cluster."""
 
-    stage: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,128}$")] = "prod"
+    stage: Annotated[str, Grammar("[A-Za-z0-9_]{1,128}", "at most 128 letters, digits and underscores", 128)] = "prod"
+    """The end of the API's URL: ``prod`` when absent. Changing it changes the URL, and the old one is gone."""
     memory: Annotated[int, Field(ge=128, le=10240)] = 1024
     """Lambda's memory, in MiB; its processor grows with it."""
     timeout: Annotated[int, Field(ge=3, le=29)] = 10
@@ -74,44 +85,81 @@ LogRetention = Annotated[
 ]
 
 
-class Retention(Description):
-    """How long things are kept, in days."""
+class DataRetention(Description):
+    """How long jobs and outputs are kept, in days."""
 
     jobs: Annotated[int, Field(ge=15, le=3650)] = 30
+    """What is known of a job: 15 to 3650 days; 30 when absent."""
     outputs: Annotated[int, Field(ge=1, le=3650)] | None = None
-    """Kept for ever when absent."""
+    """The pictures: 1 to 3650 days; kept for ever when absent."""
+
+
+class Retention(DataRetention):
+    """How long things are kept, in days."""
+
     logs: LogRetention = 30
+    """The log of the API's function: as many days as CloudWatch Logs knows; 30 when absent."""
 
 
-class Alarms(Description):
+class AlarmTopic(Description):
+    """Who is told when something is wrong."""
+
+    topic_arn: Annotated[
+        str,
+        Grammar(
+            "arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}",
+            "the ARN of a topic that is not FIFO, arn:aws:sns:<region>:<account>:<name>",
+            350,
+        ),
+    ]
+    """An SNS topic of the cluster's own account and region, whose policy lets CloudWatch publish."""
+
+
+class Alarms(AlarmTopic):
     """Who is told when something is wrong with the cluster."""
 
-    topic_arn: Annotated[str, StringConstraints(pattern=r"^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$")]
-    """An SNS topic of the cluster's own account and region, whose policy lets CloudWatch publish."""
     longest_wait_minutes: Annotated[int, Field(ge=5, le=7 * 24 * 60)] = 60
     """How long a prompt may wait for its picture before somebody is told, unless it was received three times or more.
     SQS throws it away after 14 days."""
 
 
-def check_alarms(alarms: Alarms | None, names: Names) -> None:
-    """Refuse, by a ``ValueError``, a topic of another account or region: CloudWatch does not reach it."""
+#: What ``check_alarms`` refuses, for the schema of what has ``alarms`` and a ``cluster``.
+REACHABLE_TOPIC = rule(
+    "!has(self.alarms) || self.alarms.topicArn.contains(':' + self.cluster.region + ':' + self.cluster.account + ':')",
+    "it has to be a topic of the cluster's own account and region",
+    ".alarms",
+)
+
+
+def check_alarms(alarms: AlarmTopic | None, names: Names) -> None:
+    """Refuse a topic of another account or region: CloudWatch does not reach it."""
     if alarms and not alarms.topic_arn.startswith(names.topic_arn("")):
-        raise ValueError(f"alarms.topicArn: it has to be a topic of the cluster's own: {names.topic_arn('<name>')}")
+        raise within("alarms.topicArn", f"it has to be a topic of the cluster's own: {names.topic_arn('<name>')}")
 
 
-_SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-f]{8,17}$")]
-_Subnets = Annotated[tuple[_SubnetId, ...], Field(min_length=1, max_length=10), distinct("a subnet is there twice")]
+def _id_of(prefix: str, what: str, digits: int = 17) -> Grammar:
+    words = f"the id of {what}: {prefix}- and 8 to {digits} digits and letters from a to f"
+    return Grammar(f"{prefix}-[0-9a-f]{{8,{digits}}}", words, len(prefix) + 1 + digits)
+
+
+_SubnetId = Annotated[str, _id_of("subnet", "a subnet")]
+_Subnets = Annotated[
+    tuple[_SubnetId, ...],
+    Field(min_length=1, max_length=10, json_schema_extra=_A_SET),
+    distinct("a subnet is there twice"),
+]
 
 
 class FileSystem(Description):
     """An EFS file system: where in the network it is, and who may use it."""
 
-    vpc_id: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]{8,17}$")]
+    vpc_id: Annotated[str, _id_of("vpc", "a VPC")]
+    """The nodes' VPC, in which the file system's security group is made."""
     subnet_ids: _Subnets
     """The nodes' subnets, one for each availability zone: EFS has one mount target in a zone."""
-    node_security_group_id: Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-f]{8,17}$")]
+    node_security_group_id: Annotated[str, _id_of("sg", "a security group")]
     """The security group of the nodes, which alone may mount it."""
-    file_system_id: Annotated[str, StringConstraints(pattern=r"^fs-[0-9a-f]{8,40}$")] | None = None
+    file_system_id: Annotated[str, _id_of("fs", "a file system", 40)] | None = None
     """A file system that is there already; absent: one is made."""
 
 
@@ -134,9 +182,19 @@ class Location(Description):
     """Which cluster it is and where: what every AWS name is built from."""
 
     name: ClusterName
+    """At most 20 lower-case letters and digits, beginning with a letter; no hyphen. It cannot change."""
     account: AccountId
+    """The AWS account, twelve digits in quotes. It cannot change."""
     region: Region
-    eks_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
+    """The AWS region. It cannot change."""
+    eks_name: Annotated[
+        str,
+        Grammar(
+            "[A-Za-z0-9][A-Za-z0-9_-]{0,99}",
+            "at most 100 letters, digits, hyphens and underscores, beginning with a letter or a digit",
+            100,
+        ),
+    ]
     """The EKS cluster's own name."""
 
     @property
@@ -149,7 +207,8 @@ class Cluster(Location):
     """One cluster: what differs between clusters, and nothing else."""
 
     tenants: Tenants = (Tenant(name=DEFAULT_TENANT),)
-    """The tenant ``default`` writes under prefixes of its own choice, as clients of the AWS guidance do."""
+    """The users of the API, 1 to 100. ``default`` writes under prefixes of its own choice, as clients of the AWS
+    guidance do."""
     api: ApiSettings = ApiSettings()
     retention: Retention = Retention()
     input_buckets: InputBuckets = ()
@@ -157,7 +216,7 @@ class Cluster(Location):
     models: Models = Models()
     """Where the models are: in a bucket unless it says otherwise."""
     protected: bool = True
-    """Whether the cluster's ``Storage`` is protected from deletion."""
+    """Whether the cluster's ``Storage``, ``PromptApi`` and ``ClusterAccess`` are protected from deletion."""
     subscribers: Subscribers = ()
     """Who is told of jobs, beside the queue ``<cluster>-results``."""
     alarms: Alarms | None = None
@@ -165,7 +224,7 @@ class Cluster(Location):
 
     @model_validator(mode="after")
     def _is_within_reach(self) -> Self:
-        check_queues(self.subscribers, self.names)
+        check_subscribers(self.subscribers, [tenant.name for tenant in self.tenants], self.names)
         check_alarms(self.alarms, self.names)
         return self
 

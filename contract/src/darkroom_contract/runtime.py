@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from darkroom_contract.types import Description, Engine
 
+Checkpoint = Annotated[str, Field(min_length=1, max_length=256)]
+
 
 class Runtime(Description):
     """One model runtime. Its name is its folder's."""
@@ -14,8 +16,8 @@ class Runtime(Description):
     """The software that runs the model."""
     accepting: bool = True
     """Whether new jobs are taken. Set it to false, and let the queue drain, before the folder is removed."""
-    checkpoint: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    """The model's file, as the engine names it. ComfyUI's workflows name their own."""
+    checkpoint: Checkpoint | None = None
+    """The model's file, as the engine names it: at most 256 characters. ComfyUI's workflows name their own."""
     default_for_checkpoint: bool = True
     """Whether v1alpha1 requests that name this checkpoint come to this runtime. One runtime a checkpoint may."""
     dynamic_checkpoint: bool = False

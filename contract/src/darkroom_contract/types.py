@@ -22,6 +22,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from darkroom_contract.rules import LABEL, Grammar
+
 DEFAULT_TENANT = "default"
 #: The type of the error of a field that is fine by itself, but has no meaning beside another; it has words of its own.
 NEEDLESS = "needless"
@@ -152,22 +154,23 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-_LABEL = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
+_LABEL = f"^{LABEL.pattern}$"
 
 #: A job's id, and a client's label for one. Part of S3 keys.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 #: A runtime's name: a DNS label short enough for every AWS name that is built from it (IAM roles: 64 characters).
 RuntimeName = Annotated[str, StringConstraints(pattern=_LABEL)]
 TenantName = Annotated[str, StringConstraints(pattern=_LABEL)]
-#: An API key of a tenant: a field of its Secret.
-KeyName = Annotated[str, StringConstraints(pattern=_LABEL)]
-SubscriberName = Annotated[str, StringConstraints(pattern=_LABEL)]
+#: What a description calls something: a runtime, a tenant, one of its keys (a field of its Secret), a subscriber.
+Label = Annotated[str, LABEL]
 #: A cluster's name has no hyphen, so that no cluster's AWS names begin with another's name and hyphen.
-ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$")]
+ClusterName = Annotated[
+    str, Grammar("[a-z][a-z0-9]{0,19}", "at most 20 lower-case letters and digits, beginning with a letter", 20)
+]
 #: Where a job's pictures go in the output bucket: S3's safe characters (User Guide, "Object key naming guidelines").
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!_.*'()=@+/-]{1,512}$"), AfterValidator(_safe_prefix)]
-AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+){1,2}-[0-9]$")]
+AccountId = Annotated[str, Grammar("[0-9]{12}", "the twelve digits of an AWS account, in quotes", 12)]
+Region = Annotated[str, Grammar("[a-z]{2}(-[a-z]+){1,2}-[0-9]", "a region of AWS, us-east-1 say", 25)]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 S3Url = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/.+$")]
 Timestamp = AwareDatetime

@@ -79,5 +79,8 @@ def _load(path: Path, key: str, model: type[_Description]) -> _Description:
     try:
         return model.model_validate(document[key])
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, (key, *item['loc'])))}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"{path}: {'.'.join(map(str, (key, *item['loc'])))}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
         raise ClusterFileError("\n".join(lines)) from None

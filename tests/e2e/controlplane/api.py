@@ -34,13 +34,17 @@ class Api:
         """Apply objects server-side, as Argo CD does; raises ``Refused``."""
         return [self._apply(manifest) for manifest in manifests]
 
+    def check(self, manifest: Object) -> None:
+        """See whether the API server would take an object; raises ``Refused``."""
+        self._apply(manifest, dry_run="All")
+
     def apply_files(self, paths: Iterable[Path]) -> list[Object]:
         """Apply the objects of YAML files, in order; raises ``Refused``."""
         return self.apply(
             *(item for path in paths for item in yaml.load_all(path.read_text(), yaml.CSafeLoader) if item)
         )
 
-    def _apply(self, manifest: Object) -> Object:
+    def _apply(self, manifest: Object, **options: str) -> Object:
         metadata = manifest["metadata"]
         try:
             applied = self._resource(manifest["apiVersion"], manifest["kind"]).server_side_apply(
@@ -49,6 +53,7 @@ class Api:
                 namespace=metadata.get("namespace"),
                 field_manager=_FIELD_MANAGER,
                 force_conflicts=True,
+                **options,
             )
         except ApiException as error:
             raise Refused(f"{manifest['kind']} {metadata['name']}: {error.body}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.e2e.controlplane.api import Api, Object, is_true
 
 REFERENCE = os.environ.get("DARKROOM_REFERENCE")

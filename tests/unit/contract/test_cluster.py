@@ -70,7 +70,7 @@ def test_a_filter_has_the_attributes_that_it_says_something_of() -> None:
         ({"protocol": "sms"}, "subscribers.0.protocol: Input should be 'sqs', 'https' or 'email'"),
         (
             {"endpoint": "gallery"},
-            "subscribers.0: Value error, endpoint: for the protocol sqs it is",
+            "subscribers.0: endpoint: for the protocol sqs it is",
         ),
         ({"endpoint": f"{QUEUE}.fifo"}, "it is the ARN of a queue that is not FIFO"),
         ({"protocol": "https", "endpoint": "http://example.com"}, "a URL that begins with https://"),
@@ -85,7 +85,11 @@ def test_a_filter_has_the_attributes_that_it_says_something_of() -> None:
         ),
         (
             {"endpoint": QUEUE.replace("1111", "9999")},
-            "gallery: the endpoint is a queue of another account",
+            "subscribers[0].endpoint: a queue of another account",
+        ),
+        (
+            {"filter": {"tenant": ["default", "nobody"]}},
+            "subscribers[0].filter.tenant[1]: the cluster has no such tenant",
         ),
         ({"endpoint": QUEUE.replace("gallery", "studio-results")}, "the cluster's own queue is subscribed already"),
     ],
@@ -110,7 +114,10 @@ def test_subscribers_have_names_and_endpoints_of_their_own() -> None:
     ("fields", "said"),
     [
         ({"alarms": {}}, "alarms.topicArn: Field required"),
-        ({"alarms": {"topicArn": "ops"}}, "alarms.topicArn: String should match"),
+        (
+            {"alarms": {"topicArn": "ops"}},
+            "alarms.topicArn: Value error, it has to be the ARN of a topic that is not FIFO",
+        ),
         (
             {"alarms": {"topicArn": "arn:aws:sns:us-east-1:111122223333:ops"}},
             "arn:aws:sns:eu-west-1:111122223333:",
@@ -124,7 +131,7 @@ def test_subscribers_have_names_and_endpoints_of_their_own() -> None:
             {"models": {"efs": EFS | {"subnetIds": ["subnet-0123456789abcdef0"] * 2}}},
             "a subnet is there twice",
         ),
-        ({"models": {"efs": EFS | {"vpcId": "main"}}}, "models.efs.vpcId: String should match"),
+        ({"models": {"efs": EFS | {"vpcId": "main"}}}, "models.efs.vpcId: Value error, it has to be the id of a VPC"),
         ({"tenants": [{"name": "acme", "keys": ["a", "a"]}]}, "tenants.0.keys: Value error, a key is there twice"),
         ({"tenants": [{"name": "acme", "keys": ["a", "b", "c"]}]}, "tenants.0.keys: Tuple should have at most 2 items"),
         ({"tenants": [{"name": "acme", "keys": []}]}, "tenants.0.keys: Tuple should have at least 1 item"),

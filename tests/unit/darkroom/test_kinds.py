@@ -19,7 +19,7 @@ from darkroom_contract.types import Engine
 from darkroom_function.apis import ClusterAccessSpec, ModelRuntimeSpec, PromptApiSpec, StorageSpec
 from darkroom_function.compositions import compose
 from darkroom_function.gateway import api_key_secret
-from darkroom_function.managed import Kind
+from darkroom_function.kinds import Kind
 from tests.compositions import crds
 from tests.compositions.specs import IMAGE, raw
 from tests.emulator import emulated_aws

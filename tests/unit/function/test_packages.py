@@ -80,6 +80,13 @@ def test_the_function_is_the_one_that_the_compositions_call() -> None:
     assert OBJECTS["deploymentruntimeconfig-darkroom-function"]["metadata"]["name"] == definitions.FUNCTION
 
 
+def test_one_pod_of_the_function_stays_while_another_goes() -> None:
+    config = OBJECTS["deploymentruntimeconfig-darkroom-function"]["spec"]["deploymentTemplate"]["spec"]
+    budget = OBJECTS["poddisruptionbudget-darkroom-function"]["spec"]
+    assert config["replicas"] > budget["maxUnavailable"]
+    assert budget["selector"] == {"matchLabels": {"pkg.crossplane.io/function": definitions.FUNCTION}}
+
+
 @pytest.mark.parametrize(
     ("image", "is_one"),
     [

@@ -56,6 +56,13 @@ def test_a_wrong_spec_is_a_fatal_result_that_names_the_field(core: Core) -> None
     assert not answer.resources
 
 
+def test_a_wrong_spec_is_said_where_people_look(core: Core) -> None:
+    answer = core.run("ModelRuntime", specs.model_runtime() | {"engine": "diffusers"}, {})
+    said = answer.condition(conditions.READY)
+    assert (said.status, said.reason) == (pb.STATUS_CONDITION_FALSE, "Invalid")
+    assert said.message == answer.fatal
+
+
 def test_an_unknown_kind_is_a_fatal_result(core: Core) -> None:
     assert (core.run("Gallery", {}).fatal or "").startswith("kind: Gallery is not ")
 
@@ -84,6 +91,9 @@ def test_a_defect_is_a_fatal_result_and_its_place_is_logged_without_what_was_obs
     assert answer.fatal is not None
     assert "KeyError" in answer.fatal
     assert not answer.resources
+    said = answer.condition(conditions.READY)
+    assert (said.status, said.reason) == (pb.STATUS_CONDITION_FALSE, "Defect")
+    assert said.message == answer.fatal
     log = capsys.readouterr().out
     assert "test_server.py" in log
     assert '"composite": "studio"' in log
@@ -131,6 +141,55 @@ def test_what_fails_later_is_said_too(core: Core, kind: str) -> None:
     set_condition(provider, "role", type=kind, status="False", reason="Failed", message="no such policy")
     refused = core.run(provider.kind, provider.spec, provider.observed).condition(conditions.SYNCED)
     assert refused.message == "role (Role): no such policy"
+
+
+EMPTY = (
+    "cannot resolve references: mg.Spec.ForProvider.RestAPIID: referenced field was empty "
+    "(referenced resource may not yet be ready)"
+)
+
+
+def refuse(provider: Provider, key: str, message: str, reason: str = "ReconcileError") -> None:
+    set_condition(provider, key, type="Synced", status="False", reason=reason, message=message)
+
+
+def refusals(core: Core, provider: Provider) -> str:
+    return core.run(provider.kind, provider.spec, provider.observed).condition(conditions.SYNCED).message
+
+
+def test_what_depends_on_a_refused_resource_is_left_out_beside_it(core: Core) -> None:
+    provider = settled("PromptApi")
+    stage = next(key for key in provider.observed if key.startswith("stage."))
+    refuse(provider, stage, EMPTY)
+    assert refusals(core, provider) == f"{stage} (Stage): {EMPTY}"
+    refuse(provider, "rest-api", "create failed: not allowed")
+    assert refusals(core, provider) == "rest-api (RestAPI): create failed: not allowed"
+
+
+def test_what_is_paused_is_said_to_be(core: Core) -> None:
+    provider = settled("ModelRuntime")
+    refuse(provider, "queue", "Reconciliation is paused via the pause annotation", reason="ReconcilePaused")
+    assert refusals(core, provider) == "queue (Queue): is paused (annotation crossplane.io/paused)"
+
+
+def test_of_a_key_that_cannot_change_it_is_said_what_to_do_and_not_its_value(core: Core) -> None:
+    provider = Provider("PromptApi", specs.prompt_api() | {"tenants": [{"name": "studio"}]})
+    provider.settle()
+    words = (
+        "update failed: refuse to update the external resource because the following update requires replacing it: "
+        'cannot change the value of the argument "value" from "an-old-key" to "a-new-key"'
+    )
+    refuse(provider, "api-key.studio.value", words)
+    assert refusals(core, provider) == (
+        "api-key.studio.value (APIKey): The key studio.value cannot change. "
+        "Add another field to Secret api-key-studio, and list it in keys"
+    )
+
+
+def test_of_a_topic_that_is_not_there_it_is_said_who_makes_it(core: Core) -> None:
+    provider = settled("ModelRuntime")
+    refuse(provider, "subscription", "create failed: operation error SNS: Subscribe, NotFound: Topic does not exist")
+    assert refusals(core, provider).endswith("the topic does not exist yet: the PromptApi of the cluster makes it")
 
 
 ALARMS = {"alarms": {"topicArn": "arn:aws:sns:eu-west-1:111122223333:ops"}}

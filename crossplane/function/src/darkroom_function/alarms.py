@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from darkroom_contract.cluster import Alarms, ApiSettings
+from darkroom_contract.cluster import Alarms, AlarmTopic, ApiSettings
 from darkroom_contract.names import Names, Problem, alarm_name
 from darkroom_function.apis import PromptApiSpec
 from darkroom_function.kinds import Kind
@@ -114,7 +114,7 @@ def _not_empty(queue: str, words: str) -> _Alarm:
     return _Alarm(queue, Problem.NOT_EMPTY, metric, words)
 
 
-def _managed(owner: Owner, alarms: Alarms, alarm: _Alarm) -> Managed:
+def _managed(owner: Owner, alarms: AlarmTopic, alarm: _Alarm) -> Managed:
     """The alarm as a resource. Nothing waits for it: without it everything works."""
     periods, breaching = (3, 2) if alarm.lasting else (1, 1)
     return owner.managed(

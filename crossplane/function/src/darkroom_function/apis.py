@@ -4,60 +4,75 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from darkroom_contract.cluster import (
+    REACHABLE_TOPIC,
     Alarms,
+    AlarmTopic,
     ApiSettings,
     Cluster,
+    DataRetention,
     Images,
     InputBuckets,
     Location,
     LogRetention,
     Models,
-    Retention,
     Tenants,
     check_alarms,
 )
-from darkroom_contract.runtime import Runtime
-from darkroom_contract.subscribers import Subscribers, check_queues
-from darkroom_contract.types import Description, Engine, RuntimeName
-from darkroom_function.schemas import rule
+from darkroom_contract.rules import WITHIN, Grammar, rule, rules
+from darkroom_contract.runtime import Checkpoint, Runtime
+from darkroom_contract.subscribers import REACHABLE_QUEUES, Subscribers, check_subscribers
+from darkroom_contract.types import Description, Engine, Label
 
 #: The composites' API group and version.
 GROUP, VERSION = "darkroom.dev", "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-_DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_DnsLabel = Annotated[
+    str,
+    Grammar(
+        "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+        "at most 63 lower-case letters, digits and hyphens, beginning and ending with a letter or a digit",
+        63,
+    ),
+]
 #: Lambda takes an image by its digest alone; a tag beside it is refused.
 _ImageByDigest = Annotated[
     str,
-    StringConstraints(pattern=r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}$"),
+    Grammar(
+        r"([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}",
+        "an image by its digest, without a tag, and from ECR, since Lambda takes no other registry's: "
+        "<account>.dkr.ecr.<region>.amazonaws.com/<repository>@sha256:<digest>",
+        512,
+    ),
 ]
 
 #: What every AWS name is built from stays: with another name, account or region it would be another cluster.
 _Cluster = Annotated[
     Location,
     Field(
-        json_schema_extra=rule(
-            "self.name == oldSelf.name && self.account == oldSelf.account && self.region == oldSelf.region",
-            "the cluster's name, account and region are part of every AWS name: they cannot change",
+        json_schema_extra=rules(
+            rule(
+                "self.name == oldSelf.name && self.account == oldSelf.account && self.region == oldSelf.region",
+                "the cluster's name, account and region are part of every AWS name: they cannot change",
+            )
         )
     ),
 ]
 _Name = Annotated[
-    RuntimeName,
-    Field(json_schema_extra=rule("self == oldSelf", "the name is part of every AWS name: it cannot change")),
+    Label,
+    Field(json_schema_extra=rules(rule("self == oldSelf", "the name is part of every AWS name: it cannot change"))),
 ]
-#: A list in which no two items have the same name.
-_BY_NAME = Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})
 
 
 class StorageSpec(Description):
     """Where the cluster keeps models, jobs and outputs. The composite has the cluster's name."""
 
     cluster: _Cluster
-    retention: Retention = Retention()
+    retention: DataRetention = DataRetention()
     models: Models = Models()
     """Where the models are: in a bucket unless it says otherwise."""
     protected: bool = True
@@ -68,7 +83,7 @@ class StorageSpec(Description):
         """What the cluster's description asks for."""
         return cls(
             cluster=cluster.location,
-            retention=cluster.retention,
+            retention=DataRetention(jobs=cluster.retention.jobs, outputs=cluster.retention.outputs),
             models=cluster.models,
             protected=cluster.protected,
         )
@@ -78,32 +93,40 @@ class StorageStatus(Description):
     """Where things are kept."""
 
     models_bucket: str | None = None
-    """Absent where the models are on a file system."""
+    """Where the models are: absent where they are on a file system."""
     models_file_system_id: str | None = None
     """Known once EFS has given the file system its id."""
     models_access_point_id: str | None = None
+    """The access point that the runtimes' pods mount the file system by, once EFS has given it its id."""
     jobs_bucket: str
+    """Where the jobs' requests, states and results are."""
     outputs_bucket: str
+    """Where the pictures are."""
 
 
 class PromptApiSpec(Description):
     """The API in front of the cluster, its function, and the topics."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*REACHABLE_QUEUES, REACHABLE_TOPIC))
+
     cluster: _Cluster
-    tenants: Annotated[Tenants, _BY_NAME]
+    tenants: Tenants
+    """The users of the API, 1 to 100. No two have the same name."""
     api: ApiSettings = ApiSettings()
     log_retention: LogRetention = 30
-    """Days that the function's log is kept."""
+    """Days that the function's log is kept: as many as CloudWatch Logs knows; 30 when absent."""
     image: _ImageByDigest
-    """The function's image, ``<repository>@sha256:<digest>``."""
-    subscribers: Annotated[Subscribers, _BY_NAME] = ()
-    """Who is told of jobs, beside the cluster's own queue."""
-    alarms: Alarms | None = None
+    """The function's image by its digest, from ECR: ``<repository>@sha256:<digest>``."""
+    subscribers: Subscribers = ()
+    """Who is told of jobs, beside the cluster's own queue: at most 100."""
+    alarms: AlarmTopic | None = None
     """Who is told when the API fails: nobody when absent."""
+    protected: bool = True
+    """Whether the composite, with its topics, its queue and its URL, is protected from deletion."""
 
     @model_validator(mode="after")
     def _is_within_reach(self) -> Self:
-        check_queues(self.subscribers, self.cluster.names)
+        check_subscribers(self.subscribers, [tenant.name for tenant in self.tenants], self.cluster.names)
         check_alarms(self.alarms, self.cluster.names)
         return self
 
@@ -117,7 +140,8 @@ class PromptApiSpec(Description):
             log_retention=cluster.retention.logs,
             image=images.api,
             subscribers=cluster.subscribers,
-            alarms=cluster.alarms,
+            alarms=AlarmTopic(topic_arn=cluster.alarms.topic_arn) if cluster.alarms else None,
+            protected=cluster.protected,
         )
 
 
@@ -135,20 +159,26 @@ class SubscriberStatus(Description):
     """How it stands with a subscriber."""
 
     name: str
+    """As the spec has it."""
     state: SubscriberState
+    """Whether it is told of jobs."""
 
 
 class PromptApiStatus(Description):
     """Where prompts go in, and where notifications come out."""
 
     api_url: str | None = None
-    """Known once API Gateway has given the API its id."""
+    """The API's URL: known once API Gateway has given the API its id."""
     api_key_secrets: dict[str, str]
     """By tenant: the Secret, in the composite's namespace, that its API keys are in."""
     prompt_topic_arn: str
+    """The topic that every prompt goes through."""
     result_topic_arn: str
+    """The topic that every notification goes through."""
     result_queue_url: str
+    """The queue that keeps the notifications until somebody reads them."""
     subscribers: tuple[SubscriberStatus, ...] = ()
+    """How it stands with each subscriber."""
     wrong_keys: tuple[str, ...] = ()
     """API keys, as ``<tenant>.<key>``, that do not begin as those of their tenant have to: the API refuses them."""
 
@@ -156,18 +186,25 @@ class PromptApiStatus(Description):
 class ModelRuntimeSpec(Description):
     """What AWS has to know of one model runtime: a projection of its description."""
 
+    model_config = ConfigDict(json_schema_extra=rules(REACHABLE_TOPIC))
+
     name: _Name
+    """At most 32 lower-case letters, digits and hyphens, beginning with a letter. It cannot change."""
     cluster: _Cluster
     engine: Engine
+    """The software that runs the model."""
     accepting: bool = True
-    checkpoint: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Whether new jobs are taken: true when absent. Set it to false, and let the queue drain, before it is deleted."""
+    checkpoint: Checkpoint | None = None
+    """The model's file, as the engine names it: at most 256 characters. ComfyUI's workflows name their own."""
     default_for_checkpoint: bool = True
+    """Whether v1alpha1 requests that name this checkpoint come to this runtime: true when absent."""
     namespace: _DnsLabel
     """The namespace of its pods."""
     service_account: _DnsLabel
     """The service account of its pods."""
     input_buckets: InputBuckets = ()
-    """Further buckets that input pictures may come from."""
+    """Further buckets that input pictures may come from: at most 20."""
     alarms: Alarms | None = None
     """Who is told when its jobs wait long or are given up: nobody when absent."""
 
@@ -197,8 +234,11 @@ class ModelRuntimeStatus(Description):
     """Where the runtime's jobs wait, and where those go that it gave up on."""
 
     queue_url: str
+    """Where its jobs wait."""
     dead_letter_queue_url: str
+    """Where the jobs go that it gave up on."""
     role_arn: str
+    """The role of its pods."""
 
 
 class ServiceAccount(Description):
@@ -220,11 +260,13 @@ class ClusterAccessSpec(Description):
     """The service account of Karpenter's controller."""
     mountpoint: ServiceAccount = ServiceAccount(namespace="kube-system", name="s3-csi-driver-sa")
     """The service account of the Mountpoint CSI driver on the nodes, which hands its credentials to every mount."""
+    protected: bool = True
+    """Whether the composite, with the nodes' role, is protected from deletion."""
 
     @classmethod
     def of(cls, cluster: Cluster) -> Self:
         """What the cluster's description asks for."""
-        return cls(cluster=cluster.location)
+        return cls(cluster=cluster.location, protected=cluster.protected)
 
 
 class ClusterAccessStatus(Description):
@@ -260,7 +302,27 @@ def parse_spec(model: type[_Spec], spec: Mapping[str, Any]) -> _Spec:
         return model.model_validate({field: value for field, value in spec.items() if field != "crossplane"})
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        raise InvalidSpec("; ".join(f"{_path(problem['loc'])}: {problem['msg']}" for problem in problems)) from None
+        raise InvalidSpec(
+            "; ".join(_said(problem) for problem in problems if not _follows(problem, problems))
+        ) from None
+
+
+def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
+    """Whether a list is too short only because one of its items is wrong: pydantic does not count that."""
+    place = problem["loc"]
+    inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
+    return problem["type"] == "too_short" and any(other[: len(place)] == place for other in inner)
+
+
+def _said(problem: ErrorDetails) -> str:
+    place, context = _path(problem["loc"]), problem.get("ctx", {})
+    said = {
+        WITHIN: "{place}.{path}: {words}",
+        "too_short": "{place}: it needs {min_length} or more",
+        "too_long": "{place}: it takes {max_length} at most",
+        "extra_forbidden": "{place}: there is no such field",
+    }.get(problem["type"])
+    return said.format(place=place, **context) if said else f"{place}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _path(location: tuple[str | int, ...]) -> str:

@@ -10,7 +10,7 @@ from darkroom_function import messaging, node_permissions, permissions, policy
 from darkroom_function.apis import ClusterAccessSpec, ClusterAccessStatus, ServiceAccount
 from darkroom_function.identity import pod_identity, role, trusting_pods
 from darkroom_function.kinds import Kind
-from darkroom_function.managed import Composed, Managed, Observed, Owner, keyed
+from darkroom_function.managed import Composed, Managed, Observed, Owner, Usage, keyed
 from darkroom_function.policy import Statement, canonical_json
 
 #: What Karpenter hears of: the source and the type of each event, as its CloudFormation template has them.
@@ -33,11 +33,14 @@ def compose(spec: ClusterAccessSpec, observed: Observed) -> Composed[ClusterAcce
     """The identities of a cluster's add-ons and nodes."""
     names = spec.cluster.names
     owner = Owner(f"{spec.cluster.name}-access", spec.cluster.region)
-    resources = [
+    resources: list[Managed | Usage] = [
         *_pod_roles(owner, names, spec, observed),
         *_nodes(owner, names, spec.cluster.eks_name, observed),
         *_interruptions(owner, names),
     ]
+    if spec.protected:
+        loss = "With it go the roles of the nodes and of what starts them."
+        resources.append(Usage.of_composite(owner, "ClusterAccess", spec.cluster.name, loss))
     status = ClusterAccessStatus(
         interruption_queue=names.interruption_queue,
         node_instance_profile=names.node_instance_profile,

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from darkroom_contract.rules import rule, rules
 from darkroom_contract.types import Description
 from darkroom_function import conditions, schemas
 from darkroom_function.apis import (
@@ -102,7 +103,7 @@ class Api:
             "type": "object",
             "description": spec["description"],
             "required": ["spec"],
-            **schemas.rule(*self.named, field=".metadata.name"),
+            **rules(rule(*self.named, ".metadata.name")),
             "properties": {"spec": spec, "status": schemas.observed(self.status)},
         }
 

@@ -23,6 +23,8 @@ from darkroom_function.kinds import Kind
 from darkroom_function.managed import Managed, Observed, Owner, at_provider, is_ready, keyed
 
 REST_API = "rest-api"
+#: What the keys of the tenants' API keys begin with: ``api-key.<tenant>.<field of the Secret>``.
+API_KEY = "api-key"
 _PLANS = "usage-plan"
 
 #: What an account has by default, for all of its APIs in a region.
@@ -154,7 +156,7 @@ def _tenant(owner: Owner, names: Names, stage: JsonValue, tenant: Tenant) -> Ite
         },
     )
     for key in tenant.keys:
-        api_key = f"api-key.{tenant.name}.{key}"
+        api_key = f"{API_KEY}.{tenant.name}.{key}"
         yield owner.managed(
             Kind.API_KEY,
             api_key,

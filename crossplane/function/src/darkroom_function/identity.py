@@ -32,6 +32,8 @@ def role(
             "path": names.role_path,
             "permissionsBoundary": names.permissions_boundary_arn(actor),
             "assumeRolePolicy": policy.document(trust),
+            # AWS deletes no role that somebody attached a policy to.
+            "forceDetachPolicies": True,
         },
         external_name=name,
     )

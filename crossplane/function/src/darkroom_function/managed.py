@@ -15,8 +15,8 @@ from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 from pydantic import JsonValue
 
 from darkroom_contract.types import Description, Model
-from darkroom_function.kinds import ASSIGNED_NAMES
-from darkroom_function.kinds import Kind as Kind  # noqa: PLC0414 - for those that ask this module for it
+from darkroom_function.apis import API_VERSION
+from darkroom_function.kinds import ASSIGNED_NAMES, Kind
 
 #: What Crossplane observed: the composed objects, whole, by their keys.
 Observed: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -81,6 +81,16 @@ class Usage(Model):
     reason: str
     """What whoever tries is told."""
     awaited: bool = True
+
+    @classmethod
+    def of_composite(cls, owner: "Owner", kind: str, cluster: str, loss: str) -> Self:
+        """Protects a cluster's composite of the kind. What would be lost is told to whoever tries to delete it."""
+        return cls(
+            key="protection",
+            name=f"{owner.name}.protection",
+            of={"apiVersion": API_VERSION, "kind": kind, "resourceRef": {"name": cluster}},
+            reason=f"{loss} Set protected: false in cluster.yaml first.",
+        )
 
     def manifest(self) -> dict[str, Any]:
         """The object as it is applied."""

@@ -11,7 +11,7 @@ from darkroom_contract.names import Names
 from darkroom_contract.subscribers import Subscriber
 from darkroom_function import alarms, api_function, gateway, messaging
 from darkroom_function.apis import PromptApiSpec, PromptApiStatus, SubscriberStatus
-from darkroom_function.managed import Composed, Managed, Observed, Owner, at_provider
+from darkroom_function.managed import Composed, Managed, Observed, Owner, Usage, at_provider
 
 
 def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus]:
@@ -39,6 +39,7 @@ def compose(spec: PromptApiSpec, observed: Observed) -> Composed[PromptApiStatus
             *gateway.compose(owner, names, spec, body, observed),
             *permission,
             *alarms.of_api(owner, names, spec),
+            *_protection(owner, spec),
         ],
         observed,
         status,
@@ -59,6 +60,12 @@ def _topics(owner: Owner, names: Names) -> Iterator[Managed]:
     yield messaging.subscription(
         owner, names, "results-subscription", topic=topic, queue=names.result_topic, dead_letters=dead_letters
     )
+
+
+def _protection(owner: Owner, spec: PromptApiSpec) -> Iterator[Usage]:
+    if spec.protected:
+        loss = "With it go the topics, the queue with the notifications that nobody has read yet, and the API's URL."
+        yield Usage.of_composite(owner, "PromptApi", spec.cluster.name, loss)
 
 
 def _told(subscriber: Subscriber, observed: Observed) -> SubscriberStatus:

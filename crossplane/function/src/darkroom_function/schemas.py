@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
+
+from darkroom_contract.rules import rule, rules
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -26,15 +28,6 @@ _SAME = {
     "nullable",
     "required",
 }
-
-
-def rule(expression: str, message: str, field: str | None = None) -> dict[str, JsonValue]:
-    """What a type cannot say, for a field's ``json_schema_extra``: an expression (CEL) of ``self`` and ``oldSelf``.
-
-    The message is about a field within, if that is said (``.metadata.name``).
-    """
-    about: dict[str, JsonValue] = {} if field is None else {"fieldPath": field}
-    return {"x-kubernetes-validations": [{"rule": expression, "message": message, **about}]}
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -56,7 +49,7 @@ class _Converter:
 
     def convert(self, schema: Schema, place: str) -> Schema:
         result: Schema = {}
-        for word, value in self._inlined(schema, place).items():
+        for word, value in _in_words(self._inlined(schema, place)).items():
             result |= self._converted(word, value, place)
         return {word: result[word] for word in sorted(result, key=_reading_order)}
 
@@ -98,6 +91,16 @@ class _Converter:
             case _:
                 raise ValueError(f"{place}: {word} has no equivalent in Kubernetes")
         return converted
+
+
+def _in_words(schema: Schema) -> Schema:
+    """The schema with a rule instead of a pattern that has words: of a pattern the API server repeats the pattern."""
+    words = schema.get("patternErrorMessage")
+    if words is None:
+        return schema
+    rest = {word: value for word, value in schema.items() if word not in {"pattern", "patternErrorMessage"}}
+    further = schema.get("x-kubernetes-validations", ())
+    return rest | rules(rule(f"self.matches(r'{schema['pattern']}')", words), *further)
 
 
 def _reading_order(word: str) -> int:

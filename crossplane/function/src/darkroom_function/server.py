@@ -45,16 +45,23 @@ def respond(request: pb.RunFunctionRequest) -> pb.RunFunctionResponse:
         log.debug("composed", ready=composed.ready, resources=len(composed.resources))
     except InvalidSpec as invalid:
         log.info("the spec is wrong", problem=str(invalid))
-        response.fatal(answer, str(invalid))
+        _refuse(answer, conditions.INVALID, str(invalid))
     except Exception as error:  # noqa: BLE001 - whatever it is, resources must stay
         # Without the frames' variables and the error's own words: both may hold an API key that was observed.
         log.error("composing failed", error=type(error).__name__, frames=_frames(error))  # noqa: TRY400
-        response.fatal(
+        _refuse(
             answer,
+            conditions.DEFECT,
             f"a defect in the composition function ({type(error).__name__}); nothing was changed. "
             'Its log has the place: look for "composing failed".',
         )
     return answer
+
+
+def _refuse(answer: pb.RunFunctionResponse, reason: str, problem: str) -> None:
+    """Change nothing, and say why, also in a condition: Crossplane makes those Unknown that an answer leaves out."""
+    response.fatal(answer, problem)
+    response.set_conditions(answer, conditions.nothing_changed(reason, problem))
 
 
 def _identity(composite: dict[str, Any]) -> dict[str, str]:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-from darkroom_contract.cluster import Retention
+from darkroom_contract.cluster import DataRetention
 from darkroom_contract.names import JOBS_PREFIX, Bucket, Names
 from darkroom_function import file_system, policy
-from darkroom_function.apis import API_VERSION, StorageSpec, StorageStatus
+from darkroom_function.apis import StorageSpec, StorageStatus
 from darkroom_function.kinds import Kind
 from darkroom_function.managed import Composed, Managed, Observed, Owner, Usage, at_provider
 
@@ -31,7 +31,8 @@ def compose(spec: StorageSpec, observed: Observed) -> Composed[StorageStatus]:
     if efs is not None:
         resources += file_system.compose(owner, names, efs)
     if spec.protected:
-        resources.append(_protection(owner, spec))
+        loss = "The cluster keeps its models, jobs and outputs by it."
+        resources.append(Usage.of_composite(owner, "Storage", spec.cluster.name, loss))
     status = StorageStatus(
         models_bucket=names.bucket(Bucket.MODELS) if efs is None else None,
         models_file_system_id=at_provider(observed, file_system.FILE_SYSTEM, "id") if efs else None,
@@ -42,16 +43,7 @@ def compose(spec: StorageSpec, observed: Observed) -> Composed[StorageStatus]:
     return Composed.of(resources, observed, status)
 
 
-def _protection(owner: Owner, spec: StorageSpec) -> Usage:
-    return Usage(
-        key="protection",
-        name=f"{owner.name}.protection",
-        of={"apiVersion": API_VERSION, "kind": "Storage", "resourceRef": {"name": spec.cluster.name}},
-        reason="Here the cluster keeps its models, jobs and outputs. Set protected: false in cluster.yaml first.",
-    )
-
-
-def _bucket(owner: Owner, names: Names, bucket: Bucket, retention: Retention) -> Iterator[Managed]:
+def _bucket(owner: Owner, names: Names, bucket: Bucket, retention: DataRetention) -> Iterator[Managed]:
     name = names.bucket(bucket)
     arn = names.bucket_arn(name)
 
@@ -82,7 +74,7 @@ def _bucket(owner: Owner, names: Names, bucket: Bucket, retention: Retention) ->
     yield part(Kind.BUCKET_LIFECYCLE, "lifecycle", {"rule": list(_lifecycle(bucket, retention))})
 
 
-def _lifecycle(bucket: Bucket, retention: Retention) -> Iterator[JsonValue]:
+def _lifecycle(bucket: Bucket, retention: DataRetention) -> Iterator[JsonValue]:
     yield _rule(
         "abort-incomplete-uploads",
         "",

@@ -170,7 +170,7 @@ class Remembered(External):
 
     def observe(self, it: Managed) -> Observation | None:
         """What was remembered of it."""
-        found: Observation | None = it.aws.records.get((it.kind, it.external_name or self.identify(it)))
+        found: Observation | None = it.aws.records.get(self._key(it))
         return found
 
     def create(self, it: Managed) -> str:
@@ -181,7 +181,10 @@ class Remembered(External):
 
     def delete(self, it: Managed) -> None:
         """Forget it."""
-        it.aws.records.pop((it.kind, it.external_name), None)
+        it.aws.records.pop(self._key(it), None)
+
+    def _key(self, it: Managed) -> tuple[str, str]:
+        return it.kind, it.external_name or self.identify(it)
 
 
 def same(wanted: Any, found: Any) -> bool:
