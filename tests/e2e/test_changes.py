@@ -187,3 +187,11 @@ def replaced_function(world: World, module: str) -> Iterator[crossplane.Function
     finally:
         crossplane.call_function(api, function.endpoint)
         other.process.stop()
+
+
+def test_a_tenant_whose_secret_is_missing_is_named(whole_world: World) -> None:
+    namespace = whole_world.namespace("keyless", api_keys("default"))
+    keyless = composite("PromptApi", namespace, namespace)
+    whole_world.apply(keyless)
+    whole_world.eventually(lambda: whole_world.find(keyless).get("status", {}).get("wrongKeys") == ["acme.value"])
+    assert condition(whole_world.find(keyless), "Ready") == "False"

@@ -15,13 +15,13 @@ from darkroom.local.kubelet import free_port
 from darkroom_function.definitions import FUNCTION
 from tests.e2e.controlplane.api import Api, is_true
 from tests.e2e.controlplane.binaries import component
-from tests.e2e.controlplane.certificates import Authority
+from tests.e2e.controlplane.certificates import Authority, Certificate
 from tests.e2e.controlplane.processes import Process, Processes, answers, listens
 
 NAMESPACE = "crossplane-system"
 _AUTHORITY, _CLIENT = "crossplane-root-ca", "crossplane-tls-client"
-#: How the clusters run the core.
 _ROOT = Path(__file__).parents[3]
+#: How the clusters run the core.
 VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
 
 
@@ -40,12 +40,10 @@ def start(processes: Processes, api: Api) -> None:
     # The initialisation declares them too, and fails by asking for one of the kinds at once.
     for crd in api.apply_files(sorted((files / "crds").glob("*.yaml"))):
         api.wait(crd["apiVersion"], crd["kind"], crd["metadata"]["name"], None, is_true("Established"))
-    # No service leads to the process, so the webhooks get its address below.
     processes.run(
         "crossplane-init", *(program, "core", "init", "--enable-webhooks=false"), environment=environment
     ).wait()
-    authority = _authority(processes, api)
-    server = authority.issue("crossplane-server", "localhost")
+    server = _authority(processes, api).issue("crossplane-server", "localhost")
     health, webhooks = free_port(), free_port()
     core = processes.run(
         "crossplane",
@@ -59,14 +57,19 @@ def start(processes: Processes, api: Api) -> None:
         f"--tls-client-certs-dir={_client(processes, api)}",
         environment=environment,
     )
-    for path in (files / "webhookconfigurations").glob("*.yaml"):
+    _declare_webhooks(api, files / "webhookconfigurations", f"https://localhost:{webhooks}", server)
+    core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
+
+
+def _declare_webhooks(api: Api, configurations: Path, url: str, server: Certificate) -> None:
+    """Have the API server ask the process at its address: no service leads to it."""
+    trusted = base64.b64encode(server.authority.read_bytes()).decode()
+    for path in configurations.glob("*.yaml"):
         configuration = yaml.safe_load(path.read_text())
         for webhook in configuration["webhooks"]:
-            url = f"https://localhost:{webhooks}{webhook['clientConfig']['service']['path']}"
-            trusted = base64.b64encode(server.authority.read_bytes()).decode()
-            webhook["clientConfig"] = {"url": url, "caBundle": trusted}
+            place = webhook["clientConfig"]["service"]["path"]
+            webhook["clientConfig"] = {"url": url + place, "caBundle": trusted}
         api.apply(configuration)
-    core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
 
 
 @dataclass(frozen=True)

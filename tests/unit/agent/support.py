@@ -154,7 +154,9 @@ class Cloud:
         self.jobs, self.outputs, self.inputs = (f"{name}-{purpose}" for purpose in ("jobs", "outputs", "inputs"))
         for bucket in (self.jobs, self.outputs, self.inputs):
             self.s3.create_bucket(Bucket=bucket)
-        self.store = JobStore(self.s3, self.jobs)
+        # The tests' own eyes: moto answers 500 to who reads an object while it is written anew.
+        patient = _CONFIG.merge(Config(retries={"total_max_attempts": 5}))
+        self.store = JobStore(_SESSION.client("s3", endpoint_url=endpoint, config=patient), self.jobs)
 
     def _queue(self, name: str) -> str:
         return self.sqs.create_queue(QueueName=name)["QueueUrl"]

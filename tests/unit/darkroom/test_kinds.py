@@ -24,8 +24,13 @@ from tests.compositions import crds
 from tests.compositions.specs import IMAGE, raw
 from tests.emulator import emulated_aws
 
-#: What a spec says that is not observed: how to delete a bucket, whose value a key has, and what moto does not show.
-UNSEEN = {"Bucket": {"forceDestroy"}, "APIKey": {"valueSecretRef"}, "SecurityGroupIngressRule": {"description"}}
+#: What a spec says that is not observed: how to delete something, whose value a key has, and what moto does not show.
+UNSEEN = {
+    "Bucket": {"forceDestroy"},
+    "Role": {"forceDetachPolicies"},
+    "APIKey": {"valueSecretRef"},
+    "SecurityGroupIngressRule": {"description"},
+}
 
 
 class World:
@@ -299,10 +304,18 @@ def test_everything_can_be_taken_away_and_is_gone_and_that_twice(endpoint_url: s
         kinds.delete(it)
 
 
+def test_a_role_goes_with_what_others_have_attached_to_it(endpoint_url: str) -> None:
+    role = World(endpoint_url).of_kind("Role")
+    role.client("iam").attach_role_policy(
+        RoleName=role.external_name, PolicyArn="arn:aws:iam::aws:policy/ReadOnlyAccess"
+    )
+    kinds.delete(role)
+    assert kinds.observe(role) is None
+
+
 def test_aws_refuses_to_delete_what_is_in_use(world: World) -> None:
     for kind, why in {
         "Bucket": "BucketNotEmpty",
-        "Role": "DeleteConflict",
         "Deployment": "Active stages pointing to this deployment",
         "Stage": "usage plans associated",
         "Rule": "since it has targets",

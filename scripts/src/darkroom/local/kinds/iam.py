@@ -36,7 +36,13 @@ class _Role(External):
         iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary=it.spec["permissionsBoundary"])
 
     def delete(self, it: Managed) -> None:
-        it.client("iam").delete_role(RoleName=it.external_name)
+        iam, name = it.client("iam"), it.external_name
+        if it.spec.get("forceDetachPolicies"):
+            for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+                iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+            for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+                iam.delete_role_policy(RoleName=name, PolicyName=policy)
+        iam.delete_role(RoleName=name)
 
 
 class _RolePolicy(External):
