@@ -21,7 +21,7 @@ from tests.e2e.world import World, api_keys, composite, emulated_aws, provided
 
 _COUNTS = (1, 10, 50, 200)
 _CLUSTER = "bench"
-_REST_SECONDS = 60
+_REST_SECONDS = 30
 #: What is measured, by the names of the processes.
 _CORE, _FUNCTION, _API_SERVER = "crossplane", "darkroom_function", "kube-apiserver"
 
