@@ -22,6 +22,7 @@ from tests.e2e.world import World, api_keys, composite, emulated_aws, provided
 _COUNTS = (1, 10, 50, 200)
 _CLUSTER = "bench"
 _REST_SECONDS = 30
+_TABLE_WIDTH = 112
 #: What is measured, by the names of the processes.
 _CORE, _FUNCTION, _API_SERVER = "crossplane", "darkroom_function", "kube-apiserver"
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtimes", type=int, nargs="+", default=_COUNTS, help="how many runtimes to go to, in steps")
     counts = parser.parse_args().runtimes
-    console = Console()
+    console = Console(width=max(Console().width, _TABLE_WIDTH))
     results: list[Result] = []
     with (
         tempfile.TemporaryDirectory(prefix="darkroom-") as folder,
