@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from darkroom_contract.names import Names
+from darkroom_contract.names import Bucket, Names, registry_key
 from tests.e2e.controlplane import crossplane
 from tests.e2e.controlplane.api import Object, Refused, condition
-from tests.e2e.world import ACCOUNT, REGION, World, api_keys, composite
+from tests.e2e.world import ACCOUNT, REGION, World, api_keys, changed, composite
 
 CLUSTER = "changes"
 NAMES = Names(CLUSTER, ACCOUNT, REGION)
@@ -45,17 +45,9 @@ def runtime(world: World, api: Object) -> Object:
     return world.wait(runtime)
 
 
-def changed(item: Object, **fields: Any) -> Object:
-    """A composite as people would write it, with other values."""
-    metadata = {key: item["metadata"][key] for key in ("name", "namespace")}
-    spec = {key: value for key, value in item["spec"].items() if key != "crossplane"}
-    return {**item, "metadata": metadata, "spec": {**spec, **fields}, "status": None}
-
-
 def registered(world: World, runtime: str) -> dict[str, Any]:
-    key = f"runtimes/{runtime}.json"
-    body = world.client("s3").get_object(Bucket=f"{CLUSTER}-jobs-{ACCOUNT}-{REGION}", Key=key)["Body"].read()
-    entry: dict[str, Any] = json.loads(body)
+    place = {"Bucket": NAMES.bucket(Bucket.JOBS), "Key": registry_key(runtime)}
+    entry: dict[str, Any] = json.loads(world.client("s3").get_object(**place)["Body"].read())
     return entry
 
 

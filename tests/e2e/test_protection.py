@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.e2e.controlplane.api import Refused
-from tests.e2e.test_changes import changed
-from tests.e2e.world import World, api_keys, composite
+from tests.e2e.controlplane.api import Object, Refused
+from tests.e2e.world import World, api_keys, changed, composite
 
 
 @pytest.mark.parametrize("kind", ["ClusterAccess", "PromptApi", "Storage"])
@@ -30,5 +29,5 @@ def test_buckets_stay_when_all_else_goes(world: World) -> None:
     assert {status[field] for field in ("modelsBucket", "jobsBucket", "outputsBucket")} <= buckets
 
 
-def in_use(item: dict[str, dict[str, dict[str, str]]]) -> bool:
+def in_use(item: Object) -> bool:
     return "crossplane.io/in-use" in item["metadata"].get("labels", {})

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from darkroom_contract import openapi
 from darkroom_function.kinds import Kind
-from tests.e2e.controlplane.api import Object, condition
+from tests.e2e.controlplane.api import Object, condition, is_gone
 from tests.e2e.world import REGION, World
 
 NAMESPACE = "provider"
@@ -59,7 +59,7 @@ class Managed:
         self.world.cluster.api.delete(*self.place)
 
     def gone(self) -> None:
-        self.wait(lambda item: not item)
+        self.wait(is_gone)
 
 
 def _of(item: Object, kind: str) -> Object:

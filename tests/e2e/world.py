@@ -18,7 +18,7 @@ from darkroom_function.apis import API_VERSION
 from darkroom_function.gateway import api_key_secret
 from darkroom_function.kinds import Kind
 from tests.compositions import specs
-from tests.e2e.controlplane.api import Object, condition, is_true
+from tests.e2e.controlplane.api import Object, condition, is_gone, is_true
 from tests.e2e.controlplane.cluster import APIS, Cluster
 from tests.e2e.provider import Provider
 
@@ -63,10 +63,7 @@ class World:
             return self.find(composite)
         wanted = conditions or {"Synced": "True", "Ready": "True"}
         return self.cluster.api.wait(
-            composite["apiVersion"],
-            composite["kind"],
-            composite["metadata"]["name"],
-            composite["metadata"]["namespace"],
+            *_place(composite),
             lambda item: (
                 bool(item)
                 and condition(item, "Synced") is not None
@@ -77,17 +74,13 @@ class World:
 
     def find(self, composite: Object) -> Object:
         """A composite as it is."""
-        metadata = composite["metadata"]
-        found = self.cluster.api.find(
-            composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"]
-        )
-        assert found, f"there is no {composite['kind']} {metadata['name']}"
+        found = self.cluster.api.find(*_place(composite))
+        assert found, f"there is no {composite['kind']} {composite['metadata']['name']}"
         return found
 
     def recompose(self, composite: Object) -> None:
         """Have Crossplane compose something twice more, and wait until it has applied what came out."""
-        metadata = composite["metadata"]
-        place = (composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"])
+        place = _place(composite)
         for policy in ("Manual", "Automatic"):  # any change of the spec makes a new generation
             patch = {"spec": {"crossplane": {"compositionUpdatePolicy": policy}}}
             wanted = self.cluster.api.patch(*place, patch)["metadata"]["generation"]
@@ -117,19 +110,10 @@ class World:
 
     def delete(self, composite: Object) -> None:
         """Delete a composite, and wait until it and all that it made in the cluster are gone."""
-        metadata = composite["metadata"]
-        place = (composite["apiVersion"], composite["kind"], metadata["name"], metadata["namespace"])
         made = self.managed(composite)
-        self.cluster.api.delete(*place)
+        self.cluster.api.delete(*_place(composite))
         for item in (composite, *made):
-            self.cluster.api.wait(
-                item["apiVersion"],
-                item["kind"],
-                item["metadata"]["name"],
-                metadata["namespace"],
-                lambda found: not found,
-                READY_SECONDS,
-            )
+            self.cluster.api.wait(*_place(item), is_gone, READY_SECONDS)
 
     def managed(self, composite: Object) -> list[Object]:
         """The managed resources of a composite."""
@@ -202,6 +186,18 @@ def composite(kind: str, name: str, cluster: str, **fields: Any) -> Object:
         "metadata": {"name": name, "namespace": cluster},
         "spec": spec,
     }
+
+
+def changed(item: Object, **fields: Any) -> Object:
+    """A composite as people would write it, with other values."""
+    metadata = {key: item["metadata"][key] for key in ("name", "namespace")}
+    spec = {key: value for key, value in item["spec"].items() if key != "crossplane"}
+    return {**item, "metadata": metadata, "spec": {**spec, **fields}, "status": None}
+
+
+def _place(item: Object) -> tuple[str, str, str, str]:
+    """By what the API server knows an object."""
+    return item["apiVersion"], item["kind"], item["metadata"]["name"], item["metadata"]["namespace"]
 
 
 def _composed_generation(composite: Object) -> int:

@@ -30,7 +30,7 @@ WORKING = ("iam", "s3", "sns", "sqs")
 
 
 def missing_tools() -> list[str]:
-    """What a cluster of kind needs and this machine does not have."""
+    """The tools that a cluster of kind needs and that are not installed."""
     return [tool for tool in _TOOLS if shutil.which(tool) is None]
 
 
@@ -78,7 +78,7 @@ def _install_packages(api: Api) -> None:
     rendered = _run("helm", "template", "packages", str(PACKAGES), "--namespace", crossplane.NAMESPACE, *_VALUES)
     objects = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] != "Function"]
     for item in objects:
-        if item["kind"] in ("Secret", "ServiceAccount"):
+        if item["kind"] in ("PodDisruptionBudget", "Secret", "ServiceAccount"):
             item["metadata"]["namespace"] = crossplane.NAMESPACE
     brought = [item for item in objects if item["kind"] == "ClusterProviderConfig"]  # its kind comes with a provider
     for item in api.apply(*(item for item in objects if item not in brought)):
