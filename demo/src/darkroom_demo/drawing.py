@@ -9,7 +9,7 @@ import math
 import random
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from threading import Event
 from typing import TypeAlias
@@ -20,6 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from darkroom_demo.landscape import paint
 
 SIZE_LIMIT = 2048  # pixels, width and height
+#: How often a run that is held looks whether it still is.
+_HELD_LOOK_SECONDS = 0.01
 
 Preview: TypeAlias = Callable[[], Image.Image]
 StepCallback: TypeAlias = Callable[[int, Preview], None]
@@ -49,12 +51,28 @@ class Picture:
     mask: Image.Image | None = None
 
 
+@dataclass
+class Tempo:
+    """How fast an engine's runs go through their steps. It may be changed while they do."""
+
+    seconds_per_step: float = 0.0
+    #: While it is set, no run goes on after its first step.
+    held: Event = field(default_factory=Event)
+
+
 @dataclass(frozen=True)
 class Pace:
-    """How a run goes through its steps: the time that each takes, and the event that ends the run early."""
+    """How a run goes through its steps: at its engine's tempo, until it is through or the event ends it early."""
 
-    seconds_per_step: float
+    tempo: Tempo
     interrupted: Event
+
+    def ends_before(self, number: int) -> bool:
+        """Wait until that step, the first is 1, is done; True when the run is to end before it."""
+        while number > 1 and self.tempo.held.is_set():
+            if self.interrupted.wait(_HELD_LOOK_SECONDS):
+                return True
+        return self.interrupted.wait(self.tempo.seconds_per_step)
 
 
 def generate(pictures: Sequence[Picture], steps: int, pace: Pace, on_step: StepCallback) -> list[Image.Image]:
@@ -76,7 +94,7 @@ def generate(pictures: Sequence[Picture], steps: int, pace: Pace, on_step: StepC
 
     done = 0
     while done < steps:
-        if pace.interrupted.wait(pace.seconds_per_step):
+        if pace.ends_before(done + 1):
             break
         done += 1
         on_step(done, partial(at, 0, done))

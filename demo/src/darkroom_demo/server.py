@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, get_args
 from aiohttp import web
 
 from darkroom_demo.comfyui.api import ComfyUI
+from darkroom_demo.drawing import Tempo
 from darkroom_demo.sdwebui.api import WebUI
 
 Engine: TypeAlias = Literal["sdwebui", "comfyui"]
@@ -41,6 +42,8 @@ class DemoServer:
 
     engine: Engine
     url: str
+    #: Of all its runs. Tests change it to hold a run for as long as they look at it.
+    tempo: Tempo
 
 
 async def serve(settings: Settings, stop: asyncio.Event, on_listening: Callable[[DemoServer], None]) -> None:
@@ -51,22 +54,23 @@ async def serve(settings: Settings, stop: asyncio.Event, on_listening: Callable[
         return
     with tempfile.TemporaryDirectory(prefix=f"darkroom-demo-{settings.engine}-", ignore_cleanup_errors=True) as folder:
         # Requests that run are interrupted at shutdown; those that wait are dropped after a second.
-        runner = web.AppRunner(_application(settings, Path(folder)), access_log=None, shutdown_timeout=1)
+        tempo = Tempo(settings.seconds_per_step)
+        runner = web.AppRunner(_application(settings, tempo, Path(folder)), access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port)
             await site.start()
             port = runner.addresses[0][1]
-            on_listening(DemoServer(settings.engine, f"http://{settings.host}:{port}"))
+            on_listening(DemoServer(settings.engine, f"http://{settings.host}:{port}", tempo))
             await stop.wait()
         finally:
             await runner.cleanup()
 
 
-def _application(settings: Settings, folder: Path) -> web.Application:
+def _application(settings: Settings, tempo: Tempo, folder: Path) -> web.Application:
     if settings.engine == "comfyui":
-        return ComfyUI(settings.seconds_per_step, folder).application()
-    return WebUI(settings.seconds_per_step, folder, nowebui=settings.nowebui).application()
+        return ComfyUI(tempo, folder).application()
+    return WebUI(tempo, folder, nowebui=settings.nowebui).application()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from darkroom_agent.settings import Settings
 from darkroom_agent.transport import QueueMessage
 from darkroom_contract.records import StateRecord
 from darkroom_contract.store import JobStore
+from darkroom_demo.drawing import Tempo
 from tests.workflows import text_to_image
 
 if TYPE_CHECKING:
@@ -54,6 +55,18 @@ def eventually(look: Callable[[], _Value | None]) -> _Value:
             return value
         threading.Event().wait(0.02)
     raise AssertionError("it did not happen")
+
+
+@contextmanager
+def held(*tempos: Tempo) -> Iterator[None]:
+    """Let no run of those engines go on after its first step for as long as the context lasts."""
+    for tempo in tempos:
+        tempo.held.set()
+    try:
+        yield
+    finally:
+        for tempo in tempos:
+            tempo.held.clear()
 
 
 def picture(kind: str = "PNG", colour: str = "teal") -> bytes:

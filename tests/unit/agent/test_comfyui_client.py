@@ -40,7 +40,7 @@ from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
 from darkroom_demo import DemoServer, serving
 from tests.unit.agent.fake_comfyui import FakeComfyUI, finished
-from tests.unit.agent.support import DEADLINE, PRESENCES, eventually, picture, workflow
+from tests.unit.agent.support import DEADLINE, PRESENCES, eventually, held, picture, workflow
 
 SAVED = {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}
 
@@ -57,6 +57,12 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def _unasked(_impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The websocket alone says how a run goes: with its end, all its progress was told."""
+    monkeypatch.setattr("darkroom_agent.engines.comfyui._POLL_SECONDS", 3600)
+
+
+@pytest.fixture
 def comfyui() -> Iterator[str]:
     """A new one: its cache is empty."""
     with serving(engine="comfyui") as server:
@@ -64,10 +70,16 @@ def comfyui() -> Iterator[str]:
 
 
 @pytest.fixture
-def slow_comfyui() -> Iterator[str]:
+def slow() -> Iterator[DemoServer]:
     """One whose steps take a tenth of a second."""
     with serving(engine="comfyui", seconds_per_step=0.1) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture
+def slow_comfyui(slow: DemoServer) -> str:
+    """Its URL."""
+    return slow.url
 
 
 @pytest.fixture
@@ -194,32 +206,36 @@ def troubled(url: str, transport: httpx.BaseTransport) -> ComfyUI:
 # Two runs at once
 
 
-def test_two_runs_at_once_come_out_right_and_in_order(slow_comfyui: str) -> None:
-    engine = client(slow_comfyui)
-    with generating(engine, long_workflow("first", steps=5)) as (first, first_output):
-        eventually(lambda: queue(slow_comfyui)[0] == [first.id])
-        with generating(engine, long_workflow("second", steps=5)) as (second, second_output):
-            eventually(lambda: queue(slow_comfyui) == ([first.id], [second.id]))
+@pytest.mark.usefixtures("_unasked")
+def test_two_runs_at_once_come_out_right_and_in_order(slow: DemoServer) -> None:
+    engine = client(slow.url)
+    with ExitStack() as stack:
+        with held(slow.tempo):
+            first, first_output = stack.enter_context(generating(engine, long_workflow("first", steps=5)))
+            eventually(lambda: queue(slow.url)[0] == [first.id])
+            second, second_output = stack.enter_context(generating(engine, long_workflow("second", steps=5)))
+            eventually(lambda: queue(slow.url) == ([first.id], [second.id]))
             assert second.begun_at is None
-            assert text_of(first_output.result(DEADLINE)) == "first"
-            assert text_of(second_output.result(DEADLINE)) == "second"
+        assert text_of(first_output.result(DEADLINE)) == "first"
+        assert text_of(second_output.result(DEADLINE)) == "second"
     assert first.begun_at is not None
     assert second.begun_at is not None
     assert first.begun_at < second.begun_at
     assert (first.progress, second.progress) == (1, 1)
 
 
-def test_a_run_that_waits_is_taken_out_of_the_queue_and_the_running_one_goes_on(slow_comfyui: str) -> None:
-    engine = client(slow_comfyui)
+def test_a_run_that_waits_is_taken_out_of_the_queue_and_the_running_one_goes_on(slow: DemoServer) -> None:
+    engine = client(slow.url)
     with generating(engine, long_workflow("first")) as (first, first_output):
-        eventually(lambda: queue(slow_comfyui)[0] == [first.id])
-        with generating(engine, long_workflow("second")) as (second, second_output):
-            eventually(lambda: queue(slow_comfyui)[1] == [second.id])
-            second.abort(CancelledError())
-            with pytest.raises(CancelledError):
-                second_output.result(DEADLINE)
-        assert queue(slow_comfyui) == ([first.id], [])
-        assert second.begun_at is None
+        with held(slow.tempo):
+            eventually(lambda: queue(slow.url)[0] == [first.id])
+            with generating(engine, long_workflow("second")) as (second, second_output):
+                eventually(lambda: queue(slow.url)[1] == [second.id])
+                second.abort(CancelledError())
+                with pytest.raises(CancelledError):
+                    second_output.result(DEADLINE)
+            assert queue(slow.url) == ([first.id], [])
+            assert second.begun_at is None
         assert text_of(first_output.result(DEADLINE)) == "first"
     assert not engine.is_hung
 
@@ -526,8 +542,8 @@ def test_a_workflow_is_finished_although_the_websocket_never_answers(comfyui: st
         assert len(generate(engine).pictures) == 1
 
 
-def test_the_websocket_says_when_a_prompt_has_ended(slow_comfyui: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("darkroom_agent.engines.comfyui._POLL_SECONDS", 3600)
+@pytest.mark.usefixtures("_unasked")
+def test_the_websocket_says_when_a_prompt_has_ended(slow_comfyui: str) -> None:
     with generating(client(slow_comfyui), long_workflow("short", steps=5)) as (_, output):
         assert len(output.result(DEADLINE).pictures) == 1
 
@@ -609,9 +625,11 @@ def test_a_malformed_event_is_no_event(text: str | bytes) -> None:
     assert run.progress == 0
 
 
-def test_the_progress_follows_the_sampler(slow_comfyui: str) -> None:
-    with generating(client(slow_comfyui), long_workflow("slow", steps=10)) as (run, output):
+@pytest.mark.usefixtures("_unasked")
+def test_the_progress_follows_the_sampler(slow: DemoServer) -> None:
+    with generating(client(slow.url), long_workflow("slow", steps=1000)) as (run, output):
         eventually(lambda: 0 < run.progress < 1)
+        slow.tempo.seconds_per_step = 0
         output.result(DEADLINE)
     assert run.progress == 1
 

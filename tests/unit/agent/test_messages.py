@@ -13,7 +13,8 @@ from darkroom_contract.message import Message
 from darkroom_contract.records import RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.types import Task, utcnow
 from darkroom_contract.v1 import JobStatus
-from tests.unit.agent.support import SMALL, Cloud, eventually, failed_state, guidance_message, running
+from darkroom_demo import serving
+from tests.unit.agent.support import SMALL, Cloud, eventually, failed_state, guidance_message, held, running
 
 TOO_LARGE = {**SMALL, "width": 4096, "height": 4096}
 
@@ -225,7 +226,7 @@ def test_a_failure_that_may_pass_is_tried_again_until_the_starts_are_used_up(
         assert result.starts == 2
 
 
-def test_another_agents_result_is_the_one_that_is_told(cloud: Cloud, slow_webui: str) -> None:
+def test_another_agents_result_is_the_one_that_is_told(cloud: Cloud) -> None:
     job = new_job({**SMALL, "steps": 6})
     foreign = ResultRecord(
         status=JobStatus.COMPLETED,
@@ -235,9 +236,10 @@ def test_another_agents_result_is_the_one_that_is_told(cloud: Cloud, slow_webui:
         nonce="theirs",
     )
     submit(cloud, job)
-    with running(cloud.settings(engine="sdwebui", runtime_url=slow_webui), cloud):
-        eventually(lambda: cloud.store.state("default", job.job_id))
-        cloud.store.create_result("default", job.job_id, foreign)
+    with serving("sdwebui") as server, running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud):
+        with held(server.tempo):
+            eventually(lambda: cloud.store.state("default", job.job_id))
+            cloud.store.create_result("default", job.job_id, foreign)
         notification = cloud.notification()
         cloud.wait_until_empty()
     assert notification["runtime"] == "other"

@@ -26,6 +26,7 @@ from tests.unit.agent.support import (
     eventually,
     failed_state,
     guidance_message,
+    held,
     picture,
     running,
     workflow,
@@ -234,9 +235,9 @@ def test_jobs_that_wait_go_back_at_once_though_deliveries_are_stuck(
 
 
 def test_the_agent_says_that_it_takes_no_more_jobs_as_soon_as_it_is_told_to_stop(cloud: Cloud) -> None:
-    with serving(engine="sdwebui", seconds_per_step=0.2) as server:
+    with serving(engine="sdwebui") as server:
         cloud.send(long_job("sdwebui", steps=10))
-        with running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud) as agent:
+        with running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud) as agent, held(server.tempo):
             eventually(lambda: not is_idle("sdwebui", server.url))
             assert agent.health("/readyz") == 200
             agent.agent.stop()

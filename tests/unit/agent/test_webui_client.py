@@ -32,8 +32,8 @@ from darkroom_agent.errors import (
 from darkroom_agent.settings import Settings
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
-from darkroom_demo import serving
-from tests.unit.agent.support import PRESENCES, SMALL, eventually, picture
+from darkroom_demo import DemoServer, serving
+from tests.unit.agent.support import PRESENCES, SMALL, eventually, held, picture
 
 #: Longer than any test.
 ENDLESS = 1_000_000
@@ -45,6 +45,9 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdwebui_queue, "_FIRST_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(sdwebui_queue, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(sdwebui_queue, "_STOP_LOOK_SECONDS", 0.02)
+    # A demo runtime on a busy machine is slow, and does not hang.
+    monkeypatch.setattr(sdwebui_queue, "_STOP_SECONDS", 60)
+    monkeypatch.setattr(sdwebui_queue, "_QUESTION_SECONDS", 60)
 
 
 @pytest.fixture
@@ -54,10 +57,16 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def steady_webui() -> Iterator[str]:
+def steady() -> Iterator[DemoServer]:
     """A web UI with this test's jobs alone."""
     with serving("sdwebui", seconds_per_step=STEP) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture
+def steady_webui(steady: DemoServer) -> str:
+    """Its URL."""
+    return steady.url
 
 
 def client(url: str, **changes: Any) -> WebUI:
@@ -127,24 +136,26 @@ def model(output: Output) -> str:
 # Two jobs in the engine
 
 
+@contextmanager
 def sent_ahead(
-    pool: ThreadPoolExecutor, engine: WebUI, url: str, first: Job, second: Job
-) -> tuple[list[Run], list[Future[Output]]]:
-    """Two jobs: the first runs, the second waits in the web UI's queue."""
+    pool: ThreadPoolExecutor, engine: WebUI, server: DemoServer, first: Job, second: Job
+) -> Iterator[tuple[list[Run], list[Future[Output]]]]:
+    """Two jobs: the first runs, the second waits in the web UI's queue, for as long as the context lasts."""
     runs = [new_run(), new_run()]
-    answers = [pool.submit(engine.generate, first, runs[0])]
-    eventually(lambda: place(url, runs[0])["active"])
-    answers.append(pool.submit(engine.generate, second, runs[1]))
-    eventually(lambda: place(url, runs[1])["queued"])
-    return runs, answers
+    with held(server.tempo):
+        answers = [pool.submit(engine.generate, first, runs[0])]
+        eventually(lambda: place(server.url, runs[0])["active"])
+        answers.append(pool.submit(engine.generate, second, runs[1]))
+        eventually(lambda: place(server.url, runs[1])["queued"])
+        yield runs, answers
 
 
 def test_two_jobs_run_one_after_the_other_and_both_come_out_right(
-    webui: str, steady_webui: str, pool: ThreadPoolExecutor
+    webui: str, steady: DemoServer, pool: ThreadPoolExecutor
 ) -> None:
     jobs = [generation(seed=1, steps=40), generation(seed=2, steps=5)]
-    runs, (first, second) = sent_ahead(pool, client(steady_webui), steady_webui, jobs[0], jobs[1])
-    assert runs[1].begun_at is None
+    with sent_ahead(pool, client(steady.url), steady, jobs[0], jobs[1]) as (runs, (first, second)):
+        assert runs[1].begun_at is None
     undisturbed = client(webui)
     assert first.result().pictures == undisturbed.generate(jobs[0], new_run()).pictures
     assert second.result().pictures == undisturbed.generate(jobs[1], new_run()).pictures
@@ -188,8 +199,9 @@ def test_a_job_runs_under_the_name_of_its_run(webui: str) -> None:
 
 def test_the_progress_follows_the_web_uis(steady_webui: str, pool: ThreadPoolExecutor) -> None:
     engine, run = client(steady_webui), new_run()
-    answer = pool.submit(engine.generate, generation(steps=40), run)
+    answer = pool.submit(engine.generate, generation(steps=ENDLESS), run)
     eventually(lambda: 0 < run.progress < 1)
+    httpx.post(f"{steady_webui}/sdapi/v1/interrupt")
     assert len(answer.result().pictures) == 1
 
 
@@ -198,28 +210,28 @@ def test_the_progress_follows_the_web_uis(steady_webui: str, pool: ThreadPoolExe
 
 @pytest.mark.parametrize("error", [CancelledError, HandedBackError])
 def test_a_running_job_is_interrupted_and_the_one_behind_it_comes_out_whole(
-    webui: str, steady_webui: str, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture, error: Any
+    webui: str, steady: DemoServer, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture, error: Any
 ) -> None:
-    engine, whole = client(steady_webui), generation(seed=2, steps=20)
-    runs, (first, second) = sent_ahead(pool, engine, steady_webui, generation(steps=ENDLESS), whole)
-    runs[0].abort(error())
-    with pytest.raises(error):
-        first.result()
+    engine, whole = client(steady.url), generation(seed=2, steps=20)
+    with sent_ahead(pool, engine, steady, generation(steps=ENDLESS), whole) as (runs, (first, second)):
+        runs[0].abort(error())
+        with pytest.raises(error):
+            first.result()
     assert second.result().pictures == client(webui).generate(whole, new_run()).pictures
     assert "run again" not in caplog.text
     assert not engine.is_hung
 
 
 def test_a_waiting_job_is_interrupted_when_its_turn_comes_and_the_running_one_is_not(
-    webui: str, steady_webui: str, pool: ThreadPoolExecutor
+    webui: str, steady: DemoServer, pool: ThreadPoolExecutor
 ) -> None:
     whole = generation(seed=1, steps=40)
-    runs, (first, second) = sent_ahead(pool, client(steady_webui), steady_webui, whole, generation(steps=ENDLESS))
-    runs[1].abort(HandedBackError())
+    with sent_ahead(pool, client(steady.url), steady, whole, generation(steps=ENDLESS)) as (runs, (first, second)):
+        runs[1].abort(HandedBackError())
     with pytest.raises(HandedBackError):
         second.result()
-    assert place(steady_webui, runs[0])["completed"]
-    assert is_idle(steady_webui)
+    assert place(steady.url, runs[0])["completed"]
+    assert is_idle(steady.url)
     assert first.result().pictures == client(webui).generate(whole, new_run()).pictures
 
 
@@ -267,15 +279,15 @@ class LateInterrupt(httpx.BaseTransport):
 
 
 def test_a_job_that_was_hit_by_the_interrupt_of_another_is_run_again(
-    webui: str, steady_webui: str, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+    webui: str, steady: DemoServer, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, whole = client(steady_webui), generation(seed=2, steps=100)
-    runs, (first, second) = sent_ahead(pool, engine, steady_webui, generation(steps=ENDLESS), whole)
-    late = LateInterrupt(steady_webui, runs[1])
-    engine._queue._questions = httpx.Client(base_url=steady_webui, transport=late)
-    runs[0].abort(HandedBackError())
-    with pytest.raises(HandedBackError):
-        first.result()
+    engine, whole = client(steady.url), generation(seed=2, steps=20)
+    with sent_ahead(pool, engine, steady, generation(steps=ENDLESS), whole) as (runs, (first, second)):
+        late = LateInterrupt(steady.url, runs[1])
+        engine._queue._questions = httpx.Client(base_url=steady.url, transport=late)
+        runs[0].abort(HandedBackError())
+        with pytest.raises(HandedBackError):
+            first.result()
     assert second.result().pictures == client(webui).generate(whole, new_run()).pictures
     assert late.interrupts == 1
     assert "run again" in caplog.text
@@ -761,17 +773,18 @@ def test_what_the_web_ui_refuses_names_the_field(webui: str) -> None:
 # Checkpoints
 
 
-def test_a_checkpoint_is_loaded_for_its_job_while_another_one_runs(steady_webui: str, pool: ThreadPoolExecutor) -> None:
+def test_a_checkpoint_is_loaded_for_its_job_while_another_one_runs(
+    steady: DemoServer, pool: ThreadPoolExecutor
+) -> None:
     own = "v1-5-pruned-emaonly.safetensors"
-    engine = client(steady_webui, dynamic_checkpoint=True, checkpoint=own)
-    run = new_run()
-    first = pool.submit(engine.generate, generation(steps=20), run)
-    eventually(lambda: place(steady_webui, run)["active"])
-    second = engine.generate(generation(checkpoint="sd_xl_base_1.0.safetensors"), new_run())
+    engine = client(steady.url, dynamic_checkpoint=True, checkpoint=own)
+    other = generation(checkpoint="sd_xl_base_1.0.safetensors")
+    with sent_ahead(pool, engine, steady, generation(steps=20), other) as (_, (first, second)):
+        pass
     assert model(first.result()) == "v1-5-pruned-emaonly"
-    assert model(second) == "sd_xl_base_1.0"
+    assert model(second.result()) == "sd_xl_base_1.0"
     assert model(engine.generate(generation(checkpoint="flux1-schnell-fp8"), new_run())) == "flux1-schnell-fp8"
-    assert httpx.get(f"{steady_webui}/sdapi/v1/options").json()["sd_model_checkpoint"] == own
+    assert httpx.get(f"{steady.url}/sdapi/v1/options").json()["sd_model_checkpoint"] == own
 
 
 def test_a_jobs_own_settings_are_kept_beside_its_checkpoint(webui: str) -> None:

@@ -80,9 +80,9 @@ def test_a_stop_fails_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     with listener() as (call, server), ThreadPoolExecutor(1) as other:
         with running(tmp_path) as function:
             first = other.submit(function.invoke, {"body": call}, PATIENCE)
-            server.accept()
+            connection, _ = server.accept()
             environments = function.environments
-        with pytest.raises(InvocationFailed):
+        with connection, pytest.raises(InvocationFailed):  # else the function would end with its caller's connection
             first.result()
         with pytest.raises(InvocationFailed):
             function.invoke(HELLO, PATIENCE)

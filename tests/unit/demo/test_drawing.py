@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Queue
 from threading import Event
 
 import pytest
@@ -5,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from darkroom_demo.drawing import OutOfMemoryError, Pace, Picture, Preview, generate, png
+from darkroom_demo.drawing import OutOfMemoryError, Pace, Picture, Preview, Tempo, generate, png
 
-FULL_SPEED = Pace(0, Event())
+FULL_SPEED = Pace(Tempo(), Event())
 SIDES = st.integers(2, 24).map(lambda latents: latents * 8)
 
 
@@ -76,9 +78,36 @@ def test_an_interrupted_run_gives_the_picture_as_far_as_it_is() -> None:
             stop.set()
 
     picture = Picture("a night sky", "", 5, 128, 128)
-    interrupted = generate([picture], 10, Pace(0, stop), on_step)[0]
+    interrupted = generate([picture], 10, Pace(Tempo(), stop), on_step)[0]
     assert seen == [1, 2, 3]
     assert difference(interrupted, draw("a night sky", 5, 128, 128)) > 3
+
+
+def test_a_run_that_is_held_does_its_first_step_and_waits_with_the_others_until_it_is_let_go() -> None:
+    tempo, seen = Tempo(), Queue[int]()
+    tempo.held.set()
+    with ThreadPoolExecutor(1) as pool:
+        pace = Pace(tempo, Event())
+        run = pool.submit(generate, [Picture("hills", "", 1, 64, 64)], 3, pace, lambda number, _: seen.put(number))
+        assert seen.get(timeout=60) == 1
+        with pytest.raises(Empty):
+            seen.get(timeout=0.1)
+        tempo.held.clear()
+        run.result()
+    assert [seen.get(), seen.get()] == [2, 3]
+
+
+def test_a_run_that_is_held_can_be_interrupted() -> None:
+    tempo, stop = Tempo(), Event()
+    tempo.held.set()
+    seen: list[int] = []
+
+    def on_step(number: int, _preview: Preview) -> None:
+        seen.append(number)
+        stop.set()
+
+    generate([Picture("hills", "", 1, 64, 64)], 3, Pace(tempo, stop), on_step)
+    assert seen == [1]
 
 
 def test_a_picture_that_is_too_large_is_refused() -> None:

@@ -23,6 +23,7 @@ from darkroom_demo.comfyui.files import Files
 from darkroom_demo.comfyui.graph import Executor
 from darkroom_demo.comfyui.nodes import NODE_TYPES, Folders, node_info
 from darkroom_demo.comfyui.validation import validate
+from darkroom_demo.drawing import Tempo
 
 # number, prompt id, prompt, extra data, outputs to execute
 Item: TypeAlias = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
@@ -35,12 +36,12 @@ FEATURES = {"supports_preview_metadata": False, "max_upload_size": LARGEST_UPLOA
 class ComfyUI:
     """One ComfyUI: its queue, its history, its sockets and its executor."""
 
-    def __init__(self, seconds_per_step: float, folder: Path) -> None:
+    def __init__(self, tempo: Tempo, folder: Path) -> None:
         self.folders = Folders(folder / "input", folder / "output", folder / "temp")
         for path in (self.folders.input, self.folders.output, self.folders.temp):
             path.mkdir(parents=True)
         self.files = Files(self.folders)
-        self.executor = Executor(self.folders, seconds_per_step, self._send_from_thread)
+        self.executor = Executor(self.folders, tempo, self._send_from_thread)
         self.queue: list[Item] = []
         self.queued = asyncio.Event()
         self.running: Item | None = None

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any, TypeAlias
 
 from darkroom_demo.comfyui.nodes import NODE_TYPES, Context, Folders, InterruptedRunError
-from darkroom_demo.drawing import Pace
+from darkroom_demo.drawing import Pace, Tempo
 
 Prompt: TypeAlias = Mapping[str, Any]
 # (event, data, client id); without a client id the message goes to every socket
@@ -53,9 +53,9 @@ class Result:
 class Executor:
     """Runs one prompt at a time and remembers results between them."""
 
-    def __init__(self, folders: Folders, seconds_per_step: float, send: Send) -> None:
+    def __init__(self, folders: Folders, tempo: Tempo, send: Send) -> None:
         self.folders = folders
-        self.seconds_per_step = seconds_per_step
+        self.tempo = tempo
         self.send = send
         self.interrupted = Event()
         self.cache: dict[str, Cached] = {}
@@ -176,7 +176,7 @@ class _Run:
             data = {"value": value, "max": total, "prompt_id": self.prompt_id, "node": node_id}
             self.executor.send("progress", data, self.client_id)
 
-        pace = Pace(self.executor.seconds_per_step, self.executor.interrupted)
+        pace = Pace(self.executor.tempo, self.executor.interrupted)
         return Context(self.executor.folders, pace, self.prompt, self.extra_pnginfo, on_progress)
 
     def _report_progress(self, node_id: str, state: str, value: float, total: float) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from PIL import Image
 
 from darkroom_demo import catalog
-from darkroom_demo.drawing import png
+from darkroom_demo.drawing import Tempo, png
 from darkroom_demo.sdwebui.images import upscale
 from darkroom_demo.sdwebui.processing import Processor, Task, checkpoint
 from darkroom_demo.sdwebui.request import (
@@ -86,7 +86,7 @@ LISTS: dict[str, Any] = {
 class WebUI:
     """One web UI: its options, its state, its lock. Started with --nowebui it has no internal API."""
 
-    def __init__(self, seconds_per_step: float, folder: Path, *, nowebui: bool = False) -> None:
+    def __init__(self, tempo: Tempo, folder: Path, *, nowebui: bool = False) -> None:
         self.nowebui = nowebui
         self.state = State()
         self.tasks = Tasks()
@@ -102,7 +102,7 @@ class WebUI:
             "live_previews_enable": False,
             "show_progress_every_n_steps": 10,
         }
-        self.processor = Processor(self.state, self.tasks, self.options, seconds_per_step, folder)
+        self.processor = Processor(self.state, self.tasks, self.options, tempo, folder)
 
     def application(self) -> web.Application:
         """Return the aiohttp application with all routes."""

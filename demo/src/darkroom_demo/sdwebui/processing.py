@@ -14,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from darkroom_demo.catalog import CHECKPOINTS
-from darkroom_demo.drawing import Pace, Picture, generate, png
+from darkroom_demo.drawing import Pace, Picture, Tempo, generate, png
 from darkroom_demo.sdwebui.images import final_size, grid
 from darkroom_demo.sdwebui.request import Job, decode_image, fixed_seeds
 from darkroom_demo.sdwebui.state import State
@@ -41,7 +41,7 @@ class Processor:
     state: State
     tasks: Tasks
     options: dict[str, Any]
-    seconds_per_step: float
+    tempo: Tempo
     folder: Path
 
     def run(self, task: Task) -> tuple[list[Image.Image], str]:
@@ -126,7 +126,7 @@ class Processor:
                 state.job = f"Batch {number + 1} out of {values['n_iter']}"
             indexes = range(number * size, (number + 1) * size)
             batch = [_picture(job, index, initial, mask) for index in indexes]
-            drawn += generate(batch, steps, Pace(self.seconds_per_step, state.stop), state.stepped)
+            drawn += generate(batch, steps, Pace(self.tempo, state.stop), state.stepped)
             state.job_no += 1
             state.sampling_step = 0
         return drawn

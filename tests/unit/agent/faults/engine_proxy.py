@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from urllib.parse import urlsplit
 
+from darkroom_demo.drawing import Tempo
 from darkroom_demo.server import DemoServer, Engine, Settings, serve
 from tests.unit.agent.faults.gpu import POWER, Gpu, Power
 from tests.unit.agent.faults.http_proxy import Fault, HttpProxy
@@ -30,6 +31,12 @@ class EngineProxy(HttpProxy):
         self.hit: list[tuple[int, Fault]] = []
         self._settings = Settings(engine, "127.0.0.1", 0, seconds_per_step)
         self._runtime: _Runtime | None = None
+
+    @property
+    def tempo(self) -> Tempo:
+        """How fast the runtime goes that there is now; the next one has its own."""
+        assert self._runtime is not None
+        return self._runtime.tempo
 
     def start(self) -> None:
         """Start a runtime with an empty disk, and listen."""
@@ -71,7 +78,9 @@ class _Runtime:
         context = copy_context()
         context.run(POWER.set, power)
         threading.Thread(target=context.run, args=(self._live,), name="engine", daemon=True).start()
-        url = urlsplit(self._started.result()[0].url)
+        server, _ = self._started.result()
+        self.tempo = server.tempo
+        url = urlsplit(server.url)
         self.address = (str(url.hostname), int(url.port or 0))
 
     def kill(self) -> None:

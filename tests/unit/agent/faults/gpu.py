@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from darkroom_demo.drawing import Pace, Picture, Preview, StepCallback, generate
+from darkroom_demo.drawing import Pace, Picture, Preview, StepCallback, Tempo, generate
 from tests.unit.agent.support import guidance_message, workflow
 
 
@@ -87,6 +87,6 @@ def message(engine: str, seed: int, steps: int = 2) -> dict[str, Any]:
 
 def is_picture_of(data: bytes, seed: int) -> bool:
     """Whether a file is the finished picture of the small job with this seed."""
-    [right] = generate([Picture(f"lighthouse {seed}", "", seed, 64, 64)], 1, Pace(0, Event()), lambda *_: None)
+    [right] = generate([Picture(f"lighthouse {seed}", "", seed, 64, 64)], 1, Pace(Tempo(), Event()), lambda *_: None)
     with Image.open(io.BytesIO(data)) as picture:
         return picture.convert("RGB").tobytes() == right.convert("RGB").tobytes()

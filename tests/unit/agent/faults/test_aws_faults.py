@@ -9,7 +9,7 @@ from tests.unit.agent.faults.aws_faults import Fault, FaultyAws
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import proxied
 from tests.unit.agent.faults.gpu import content, message
-from tests.unit.agent.support import Cloud, at_work, eventually
+from tests.unit.agent.support import Cloud, at_work, eventually, held
 from tests.unit.agent.test_messages import new_job, submit
 
 #: Every call that the agent makes for a job.
@@ -54,9 +54,10 @@ def test_a_job_in_a_long_outage_is_told_after_it_and_not_run_again(cloud: Cloud,
     with proxied("sdwebui", seconds_per_step=0.05) as proxy, fast_world(30) as clock:
         settings = cloud.settings(engine="sdwebui", runtime_url=proxy.url)
         with at_work(settings, aws.clients, clock):
-            jobs = {cloud.send(message("sdwebui", 1, steps=10)): 1}
-            eventually(lambda: proxy.gpu.begun)
-            aws.fail(service, Fault.UNREACHABLE)
+            with held(proxy.tempo):
+                jobs = {cloud.send(message("sdwebui", 1, steps=10)): 1}
+                eventually(lambda: proxy.gpu.begun)
+                aws.fail(service, Fault.UNREACHABLE)
             jobs[cloud.send(message("sdwebui", 2))] = 2
             clock.sleep(LONG_OUTAGE_SECONDS)
             assert cloud.count(cloud.result_queue) == (1 if service == "sqs" else 0)
@@ -70,9 +71,10 @@ def test_a_job_is_not_lost_in_an_outage_that_is_longer_than_the_agents_patience(
     with proxied("sdwebui", seconds_per_step=0.05) as proxy, fast_world(50) as clock:
         settings = cloud.settings(engine="sdwebui", runtime_url=proxy.url)
         with at_work(settings, aws.clients, clock):
-            jobs = {cloud.send(message("sdwebui", 1, steps=10)): 1}
-            eventually(lambda: proxy.gpu.begun)
-            aws.fail("s3", Fault.UNREACHABLE)
+            with held(proxy.tempo):
+                jobs = {cloud.send(message("sdwebui", 1, steps=10)): 1}
+                eventually(lambda: proxy.gpu.begun)
+                aws.fail("s3", Fault.UNREACHABLE)
             clock.sleep(VERY_LONG_OUTAGE_SECONDS)
             aws.mend()
             assert_ended_once(cloud, jobs)
@@ -156,9 +158,10 @@ def test_a_job_in_an_outage_of_a_real_minute_is_told_after_it_and_not_run_again(
     with proxied("sdwebui", seconds_per_step=0.1) as proxy:
         settings = cloud.settings(engine="sdwebui", runtime_url=proxy.url, visibility_timeout_seconds=30)
         with at_work(settings, aws.clients):
-            jobs = {cloud.send(message("sdwebui", 1, steps=20)): 1}
-            eventually(lambda: proxy.gpu.begun)
-            aws.fail(service, Fault.UNREACHABLE)
+            with held(proxy.tempo):
+                jobs = {cloud.send(message("sdwebui", 1, steps=20)): 1}
+                eventually(lambda: proxy.gpu.begun)
+                aws.fail(service, Fault.UNREACHABLE)
             jobs[cloud.send(message("sdwebui", 2))] = 2
             threading.Event().wait(60)
             aws.mend()

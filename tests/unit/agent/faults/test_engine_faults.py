@@ -12,7 +12,7 @@ from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import EngineProxy, proxied
 from tests.unit.agent.faults.gpu import message
 from tests.unit.agent.faults.http_proxy import Fault
-from tests.unit.agent.support import Cloud, RunningAgent, at_work, eventually
+from tests.unit.agent.support import Cloud, RunningAgent, at_work, eventually, held
 
 both_engines = pytest.mark.parametrize("engine", ["sdwebui", "comfyui"])
 web_ui_or_slow = pytest.mark.parametrize("engine", ["sdwebui", pytest.param("comfyui", marks=pytest.mark.slow)])
@@ -103,9 +103,10 @@ def test_jobs_in_an_engine_that_restarts_are_done_and_only_the_running_one_begin
 ) -> None:
     """ComfyUI's file numbers begin again: the second life's first file has the name of the first one's."""
     with proxied(engine, SLOW) as proxy, agent_on(cloud, proxy):
-        jobs = {cloud.send(message(engine, seed, LONG)): seed for seed in (1, 2, 3)}
-        eventually(lambda: proxy.gpu.begun)
-        proxy.restart()
+        with held(proxy.tempo):
+            jobs = {cloud.send(message(engine, seed, LONG)): seed for seed in (1, 2, 3)}
+            eventually(lambda: proxy.gpu.begun)
+            proxy.restart()
         assert_ended_once(cloud, jobs)
     assert sorted(proxy.gpu.begun) == sorted([proxy.gpu.begun[0], 1, 2, 3])
 
@@ -174,9 +175,10 @@ def test_an_engine_that_answers_nothing_any_more_is_restarted_by_its_probe_and_t
     monkeypatch.setattr("darkroom_agent.engines.comfyui._STOP_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr("darkroom_agent.engines.sdwebui_queue._QUESTION_SECONDS", 0.5)
     with proxied(engine, SLOW) as proxy, agent_on(cloud, proxy, times=10, job_timeout_seconds=15) as agent:
-        job_id = cloud.send(message(engine, 1, LONG))
-        eventually(lambda: proxy.gpu.begun)
-        proxy.hang()
+        with held(proxy.tempo):
+            job_id = cloud.send(message(engine, 1, LONG))
+            eventually(lambda: proxy.gpu.begun)
+            proxy.hang()
         with kubelet(agent, proxy) as restarts:
             eventually(lambda: restarts)
             assert_ended_once(cloud, {job_id: 1})

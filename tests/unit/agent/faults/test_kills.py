@@ -14,7 +14,7 @@ from tests.unit.agent.faults.agents import assert_ended_once, state_of
 from tests.unit.agent.faults.engine_proxy import proxied
 from tests.unit.agent.faults.gpu import message
 from tests.unit.agent.faults.processes import process
-from tests.unit.agent.support import Cloud, eventually
+from tests.unit.agent.support import Cloud, eventually, held
 
 log = getLogger(__name__)
 
@@ -47,15 +47,17 @@ def test_agents_that_are_killed_at_random_instants_lose_no_job(cloud: Cloud, eng
 
 
 def test_a_job_that_waited_in_an_agent_that_was_killed_has_no_start_more(cloud: Cloud) -> None:
-    with proxied("sdwebui", 0.05) as proxy:
-        with process(cloud, proxy, "first") as agent:
-            cloud.send(message("sdwebui", 1, steps=100))
-            eventually(lambda: proxy.gpu.begun)
-            waiting = cloud.send(message("sdwebui", 2))
+    with proxied("sdwebui") as proxy, process(cloud, proxy, "first") as agent:
+        cloud.send(message("sdwebui", 1))  # tells the agent how soon a job may be over
+        eventually(lambda: proxy.gpu.finished)
+        with held(proxy.tempo):
+            cloud.send(message("sdwebui", 2))
+            eventually(lambda: proxy.gpu.begun == [1, 2])
+            waiting = cloud.send(message("sdwebui", 3))
             eventually(lambda: state_of(cloud, waiting))
             agent.process.kill()
             agent.process.wait()
-        state = state_of(cloud, waiting)
+            state = state_of(cloud, waiting)
+            assert 3 not in proxy.gpu.begun
     assert state is not None
-    assert 2 not in proxy.gpu.begun
     assert state.starts == 0

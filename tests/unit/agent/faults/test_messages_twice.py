@@ -17,7 +17,7 @@ from tests.unit.agent.faults.agents import assert_ended_once, everything_told, s
 from tests.unit.agent.faults.clocks import fast_world
 from tests.unit.agent.faults.engine_proxy import EngineProxy, proxied
 from tests.unit.agent.faults.gpu import content, message
-from tests.unit.agent.support import Cloud, at_work, eventually
+from tests.unit.agent.support import Cloud, at_work, eventually, held
 from tests.unit.agent.test_messages import message_of, new_job, submit
 
 MALFORMED = (
@@ -125,8 +125,9 @@ def test_a_job_whose_hold_is_lost_ends_once(cloud: Cloud, lose: Callable[[Cloud,
     job = new_job(content("sdwebui", 1, steps=60))
     submit(cloud, job)
     with two_agents(cloud, visibility_timeout_seconds=6) as proxies:
-        eventually(lambda: begun(proxies))
-        eventually(lambda: _succeeds(lambda: lose(cloud, job.job_id)))
+        with held(*(proxy.tempo for proxy in proxies)):
+            eventually(lambda: begun(proxies))
+            eventually(lambda: _succeeds(lambda: lose(cloud, job.job_id)))
         assert_ended_once(cloud, {job.job_id: 1})
     assert begun(proxies) == runs
 

@@ -10,7 +10,7 @@ from tests.unit.agent.faults.engine_proxy import EngineProxy, proxied
 from tests.unit.agent.faults.gpu import message
 from tests.unit.agent.faults.http_proxy import Fault, HttpProxy
 from tests.unit.agent.faults.processes import process
-from tests.unit.agent.support import DEADLINE, Cloud, eventually
+from tests.unit.agent.support import DEADLINE, Cloud, eventually, held
 from tests.unit.agent.test_process import Process
 
 slow = pytest.mark.slow
@@ -47,16 +47,21 @@ def test_a_running_job_that_fits_is_finished_and_the_one_behind_it_is_the_next_a
 ) -> None:
     with proxied(engine, SLOW) as proxy:
         with process(cloud, proxy, "first") as agent:
-            jobs = {cloud.send(message(engine, 1, steps=20)): 1}
-            eventually(lambda: proxy.gpu.begun)
-            waiting = cloud.send(message(engine, 2, steps=20))
-            jobs[waiting] = 2
-            eventually(lambda: state_of(cloud, waiting))
-            agent.process.terminate()
+            jobs = {cloud.send(message(engine, 1)): 1}  # tells the agent how soon a job may be over
+            eventually(lambda: proxy.gpu.finished)
+            with held(proxy.tempo):
+                jobs[cloud.send(message(engine, 2, steps=20))] = 2
+                eventually(lambda: proxy.gpu.begun == [1, 2])
+                waiting = cloud.send(message(engine, 3, steps=1000))
+                jobs[waiting] = 3
+                eventually(lambda: state_of(cloud, waiting))
+                agent.process.terminate()
+                agent.wait_for("stopping")
             assert ended(agent) == 0
-        assert [result_of(cloud, job_id) is not None for job_id in jobs] == [True, False]
+        assert [result_of(cloud, job_id) is not None for job_id in jobs] == [True, True, False]
+        proxy.tempo.seconds_per_step = 0
         finish(cloud, proxy, jobs)
-    assert proxy.gpu.finished == [1, 2]
+    assert proxy.gpu.finished == [1, 2, 3]
 
 
 @pytest.mark.parametrize("engine", [pytest.param("sdwebui", marks=slow), "comfyui"])
@@ -64,7 +69,7 @@ def test_a_running_job_that_does_not_fit_is_interrupted_and_begun_again_by_the_n
     cloud: Cloud, engine: Any
 ) -> None:
     with proxied(engine, SLOW) as proxy:
-        with process(cloud, proxy, "first", SHUTDOWN_BUDGET_SECONDS="0") as agent:
+        with process(cloud, proxy, "first", SHUTDOWN_BUDGET_SECONDS="0") as agent, held(proxy.tempo):
             job_id = cloud.send(message(engine, 1, steps=20))
             eventually(lambda: proxy.gpu.begun)
             agent.process.terminate()
