@@ -33,7 +33,7 @@ local: setup
 	$(BIN)/darkroom local
 
 # Most tests wait for processes and servers: three at a time are good company on two cores.
-PYTEST := $(BIN)/python -m pytest --ignore tests/e2e -n 3 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --ignore tests/e2e --ignore tests/charts -n 3 --dist loadgroup
 
 test: lint
 	$(PYTEST)
@@ -43,9 +43,9 @@ test-slow: setup
 
 # E2E is what pytest takes: make e2e E2E="-k storage" or E2E=--cluster=$$KUBECONFIG
 e2e: setup control-plane
-	$(BIN)/python -m pytest tests/e2e $(E2E)
+	$(BIN)/python -m pytest tests/charts tests/e2e $(E2E)
 
-# The programs of a Kubernetes control plane, from their sources: about ten minutes, once.
+# The programs of a Kubernetes control plane, from their sources: about half an hour, once.
 control-plane: setup .venv-go/.ready
 	GO=$(CURDIR)/.venv-go/bin/go $(BIN)/python -m tests.e2e.controlplane.binaries
 
@@ -103,7 +103,7 @@ lock-check: .venv/.locks-checked
 	@touch $@
 
 schemas: setup
-	$(BIN)/python -m darkroom_contract.schemas contract/schemas
+	$(BIN)/python -m darkroom_contract.schemas contract/schemas apps
 	$(BIN)/python -m darkroom_function.definitions crossplane/apis
 
 clean:

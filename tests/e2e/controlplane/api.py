@@ -35,8 +35,8 @@ class Api:
         return [self._apply(manifest) for manifest in manifests]
 
     def check(self, manifest: Object) -> None:
-        """See whether the API server would take an object; raises ``Refused``."""
-        self._apply(manifest, dry_run="All")
+        """See whether the API server would take an object, and knows all of its fields; raises ``Refused``."""
+        self._apply(manifest, dry_run="All", query_params=[("fieldValidation", "Strict")])
 
     def apply_files(self, paths: Iterable[Path]) -> list[Object]:
         """Apply the objects of YAML files, in order; raises ``Refused``."""
@@ -44,7 +44,12 @@ class Api:
             *(item for path in paths for item in yaml.load_all(path.read_text(), yaml.CSafeLoader) if item)
         )
 
-    def _apply(self, manifest: Object, **options: str) -> Object:
+    def declare(self, paths: Iterable[Path]) -> None:
+        """Declare the kinds of CRD files, and wait until they are served; raises ``Refused``."""
+        for crd in self.apply_files(paths):
+            self.wait(crd["apiVersion"], crd["kind"], crd["metadata"]["name"], None, is_true("Established"))
+
+    def _apply(self, manifest: Object, **options: Any) -> Object:
         metadata = manifest["metadata"]
         try:
             applied = self._resource(manifest["apiVersion"], manifest["kind"]).server_side_apply(
@@ -82,12 +87,18 @@ class Api:
         except ApiException as error:
             raise Refused(f"{kind} {name}: {error.body}") from None
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
-        """Ask for an object's deletion, and of what belongs to it in the background; raises ``Refused``."""
+    def delete(
+        self, api_version: str, kind: str, name: str, namespace: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        """Ask for an object's deletion, and of what belongs to it in the background; raises ``Refused``.
+
+        A pod with a grace of 0 is gone at once, whatever runs in it.
+        """
+        options: Object = {"propagationPolicy": "Background"}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         try:
-            self._resource(api_version, kind).delete(
-                name=name, namespace=namespace, body={"propagationPolicy": "Background"}
-            )
+            self._resource(api_version, kind).delete(name=name, namespace=namespace, body=options)
         except NotFoundError:
             return
         except ApiException as error:
@@ -139,7 +150,7 @@ class Api:
 
 def condition(item: Object, kind: str) -> str | None:
     """An object's condition: ``True``, ``False``, ``Unknown``, or None."""
-    conditions = item.get("status", {}).get("conditions", ())
+    conditions = item.get("status", {}).get("conditions") or ()  # they are null in a CRD that is new
     return next((entry["status"] for entry in conditions if entry["type"] == kind), None)
 
 

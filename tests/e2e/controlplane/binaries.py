@@ -1,14 +1,16 @@
 """The control plane's programs, built from their Go modules and kept in the user's cache folder.
 
 ``modules/<name>/`` pins one component by its go.mod and go.sum, and its ``tool`` lines say what is built of it. A
-finished build is kept under the hash of all that it is made from. What Go caches on the way, more than 20 GiB, is put
-beside it and removed. Building needs Go (``GO`` names it; ``make e2e`` installs it) and the Go module proxy.
+finished build is kept under the hash of all that it is made from, and so are the parts of its source that the tests
+need, apart from it: other files need no other build. What Go caches on the way, more than 20 GiB, is put beside them
+and removed. Building needs Go (``GO`` names it; ``make e2e`` installs it) and the Go module proxy.
 
 ``python -m tests.e2e.controlplane.binaries`` builds what is missing.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -36,47 +38,92 @@ class BuildFailed(Exception):  # noqa: N818 - it says what happened
 class Component:
     """One Go module, and what the tests need of it."""
 
+    #: The folder that pins it.
+    name: str
+    #: The module's own path.
     module: str
-    #: The programs by the names that they get, and their packages.
-    programs: dict[str, str]
-    #: Folders of the source that are kept beside the programs, by the module that has them.
-    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    ldflags: str = ""
+    #: The programs by the names that they get, and their packages in the module.
+    programs: dict[str, str] = field(default_factory=dict)
+    #: Files and folders of its source.
+    files: tuple[str, ...] = ()
 
     @property
-    def folder(self) -> Path:
-        """Where a finished build of exactly this is kept: ``bin/``, and ``files/<folder>/``."""
-        source = _MODULES / self.module
-        recipe = hashlib.sha256(repr(self).encode())
-        for part in (source / "go.mod", source / "go.sum", _TOOLCHAIN):
-            recipe.update(part.read_bytes())
-        return _CACHE / f"{self.module}-{recipe.hexdigest()[:16]}"
+    def build(self) -> Path:
+        """Where a finished build of exactly these programs is kept: ``bin/``."""
+        return self._kept("", repr(self.programs).encode(), _TOOLCHAIN.read_bytes())
+
+    @property
+    def source(self) -> Path:
+        """Where exactly these files are kept, as the module has them."""
+        return self._kept("-source", repr(self.files).encode())
+
+    def _kept(self, what: str, *recipe: bytes) -> Path:
+        pins = ((_MODULES / self.name / file).read_bytes() for file in ("go.mod", "go.sum"))
+        return _CACHE / f"{self.name}{what}-{hashlib.sha256(b''.join((*recipe, *pins))).hexdigest()[:16]}"
 
 
-_CROSSPLANE = "github.com/crossplane/crossplane/v2"
 COMPONENTS = (
-    Component("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    Component("etcd", "go.etcd.io/etcd/server/v3", {"etcd": ""}),
     Component(
         "kubernetes",
-        {
-            name: f"k8s.io/kubernetes/cmd/{name}"
-            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        },
+        "k8s.io/kubernetes",
+        {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")},
     ),
-    Component("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    Component("kwok", "sigs.k8s.io/kwok", {"kwok": "cmd/kwok"}),
     Component(
         "crossplane",
-        {"crossplane": f"{_CROSSPLANE}/cmd/crossplane"},
-        files={_CROSSPLANE: ("cluster/crds", "cluster/webhookconfigurations")},
+        "github.com/crossplane/crossplane/v2",
+        {"crossplane": "cmd/crossplane"},
+        ("cluster/crds", "cluster/webhookconfigurations"),
+    ),
+    Component("helm", "helm.sh/helm/v3", {"helm": "cmd/helm"}),
+    Component("karpenter", "sigs.k8s.io/karpenter", {"karpenter": "kwok"}, ("kwok/apis/crds",)),
+    Component(
+        "argocd",
+        "github.com/argoproj/argo-cd/v3",
+        {"argocd": "cmd"},
+        (
+            "manifests/crds",
+            *(
+                f"manifests/base/{part}"
+                for part in ("config", "repo-server", "application-controller", "applicationset-controller")
+            ),
+            *(f"hack/{script}" for script in ("git-ask-pass.sh", "git-verify-wrapper.sh", "gpg-wrapper.sh")),
+        ),
+    ),
+    Component(
+        "keda",
+        "github.com/kedacore/keda/v2",
+        {f"keda-{name}": f"cmd/{name}" for name in ("operator", "adapter", "webhooks")},
+        ("config/crd/bases", "config/webhooks"),
+    ),
+    # Karpenter's CRDs as clusters have them.
+    Component("karpenter-provider-aws", "github.com/aws/karpenter-provider-aws", files=("pkg/apis/crds",)),
+    Component(
+        "prometheus-operator",
+        "github.com/prometheus-operator/prometheus-operator",
+        files=("example/prometheus-operator-crd",),
     ),
 )
 
 
-def component(module: str) -> Path:
+def component(name: str) -> Path:
     """The folder of a component's finished build; raises ``BuildFailed`` when it is not built."""
-    folder = next(item for item in COMPONENTS if item.module == module).folder
+    return _there(name, _named(name).build)
+
+
+def source(name: str) -> Path:
+    """The folder with the files of a component's source; raises ``BuildFailed`` when they are not there."""
+    return _there(name, _named(name).source)
+
+
+def _named(name: str) -> Component:
+    return next(item for item in COMPONENTS if item.name == name)
+
+
+def _there(name: str, folder: Path) -> Path:
     if not folder.exists():
-        raise BuildFailed(f"{module} is not built: run make e2e, or python -m tests.e2e.controlplane.binaries")
+        raise BuildFailed(f"{name} is not built: run make e2e, or python -m tests.e2e.controlplane.binaries")
     return folder
 
 
@@ -84,14 +131,18 @@ def build_missing() -> None:
     """Build every component that is not there yet; raises ``BuildFailed``."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     with _alone():
-        missing = [item for item in COMPONENTS if not item.folder.exists()]
-        if not missing:
+        sources = [item for item in COMPONENTS if item.files and not item.source.exists()]
+        builds = [item for item in COMPONENTS if item.programs and not item.build.exists()]
+        if not (sources or builds):
             return
-        _say(f"building {', '.join(item.module for item in missing)}: about ten minutes on two cores, once")
+        if builds:
+            _say(f"building {', '.join(item.name for item in builds)}: half an hour for all on two cores, once")
         began = time.monotonic()
         # Shared by the components, which have most of Kubernetes' libraries in common.
         with tempfile.TemporaryDirectory(prefix="build-", dir=_CACHE) as scratch:
-            for item in missing:
+            for item in sources:
+                _keep_source(item, Path(scratch))
+            for item in builds:
                 _build(item, Path(scratch))
         _say(f"built in {time.monotonic() - began:.0f} s")
 
@@ -104,9 +155,8 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _build(item: Component, scratch: Path) -> None:
-    began = time.monotonic()
-    environment = {
+def _environment(scratch: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly -modcacherw",
@@ -114,23 +164,37 @@ def _build(item: Component, scratch: Path) -> None:
         "GOMODCACHE": str(scratch / "modules"),
         "CGO_ENABLED": "0",
     }
-    finished = Path(tempfile.mkdtemp(prefix=f"{item.module}-", dir=scratch))
+
+
+def _build(item: Component, scratch: Path) -> None:
+    began = time.monotonic()
+    finished = Path(tempfile.mkdtemp(prefix=f"{item.name}-", dir=scratch))
     for number, (name, package) in enumerate(item.programs.items(), 1):
-        label = f"{name} ({number} of {len(item.programs)} of {item.module})" if len(item.programs) > 1 else name
+        label = f"{name} ({number} of {len(item.programs)} of {item.name})" if len(item.programs) > 1 else name
         output = str(finished / "bin" / name)
-        command = ["build", "-v", "-trimpath", "-ldflags", f"-s -w {item.ldflags}".strip(), "-o", output, package]
-        _run_visibly(label, [_GO, *command], _MODULES / item.module, environment)
-    for module, folders in item.files.items():
-        command = [_GO, "list", "-m", "-f", "{{.Dir}}", module]
-        where = subprocess.run(
-            command, cwd=_MODULES / item.module, env=environment, check=False, capture_output=True, text=True
-        )
-        if where.returncode:
-            raise BuildFailed(f"{' '.join(command)} failed:\n{where.stderr}")
-        for folder in folders:
-            shutil.copytree(Path(where.stdout.strip(), folder), finished / "files" / Path(folder).name)
-    finished.rename(item.folder)
-    _say(f"{item.module}: {time.monotonic() - began:.0f} s")
+        path = f"{item.module}/{package}".removesuffix("/")
+        command = [_GO, "build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", output, path]
+        _run_visibly(label, command, _MODULES / item.name, _environment(scratch))
+    finished.rename(item.build)
+    _say(f"{item.name}: {time.monotonic() - began:.0f} s")
+
+
+def _keep_source(item: Component, scratch: Path) -> None:
+    command = [_GO, "mod", "download", "-json", item.module]
+    pinned, environment = _MODULES / item.name, _environment(scratch)
+    download = subprocess.run(command, cwd=pinned, env=environment, check=False, capture_output=True, text=True)
+    if download.returncode:
+        raise BuildFailed(f"{' '.join(command)} failed:\n{download.stderr or download.stdout}")
+    module = Path(json.loads(download.stdout)["Dir"])
+    finished = Path(tempfile.mkdtemp(prefix=f"{item.name}-source-", dir=scratch))
+    for name in item.files:
+        kept = finished / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if (module / name).is_dir():
+            shutil.copytree(module / name, kept)
+        else:
+            shutil.copy(module / name, kept)
+    finished.rename(item.source)
 
 
 def _run_visibly(label: str, command: list[str], folder: Path, environment: dict[str, str]) -> None:

@@ -13,9 +13,10 @@ import yaml
 
 from darkroom.local.kubelet import free_port
 from darkroom_function.definitions import FUNCTION
-from tests.e2e.controlplane.api import Api, is_true
-from tests.e2e.controlplane.binaries import component
-from tests.e2e.controlplane.certificates import Authority, Certificate
+from tests.e2e.controlplane import webhooks
+from tests.e2e.controlplane.api import Api
+from tests.e2e.controlplane.binaries import component, source
+from tests.e2e.controlplane.certificates import Authority
 from tests.e2e.controlplane.processes import Process, Processes, answers, listens
 
 NAMESPACE = "crossplane-system"
@@ -27,24 +28,23 @@ VALUES = _ROOT / "crossplane" / "core" / "values.yaml"
 
 def start(processes: Processes, api: Api) -> None:
     """Bring Crossplane up, and wait until it is ready."""
-    program, files = component("crossplane") / "bin" / "crossplane", component("crossplane") / "files"
+    program, cluster = component("crossplane") / "bin" / "crossplane", source("crossplane") / "cluster"
     environment = {
         "KUBECONFIG": str(api.kubeconfig),
         "POD_NAMESPACE": NAMESPACE,
         "TLS_CA_SECRET_NAME": _AUTHORITY,
         "TLS_SERVER_SECRET_NAME": "crossplane-tls-server",
         "TLS_CLIENT_SECRET_NAME": _CLIENT,
-        "CRDS_PATH": str(files / "crds"),
+        "CRDS_PATH": str(cluster / "crds"),
     }
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     # The initialisation declares them too, and fails by asking for one of the kinds at once.
-    for crd in api.apply_files(sorted((files / "crds").glob("*.yaml"))):
-        api.wait(crd["apiVersion"], crd["kind"], crd["metadata"]["name"], None, is_true("Established"))
+    api.declare(sorted((cluster / "crds").glob("*.yaml")))
     processes.run(
         "crossplane-init", *(program, "core", "init", "--enable-webhooks=false"), environment=environment
     ).wait()
     server = _authority(processes, api).issue("crossplane-server", "localhost")
-    health, webhooks = free_port(), free_port()
+    health, port = free_port(), free_port()
     core = processes.run(
         "crossplane",
         *(program, "core", "start", *yaml.safe_load(VALUES.read_text())["args"]),
@@ -52,24 +52,13 @@ def start(processes: Processes, api: Api) -> None:
         f"--cache-dir={processes.folder / 'packages'}",
         f"--metrics-port={free_port()}",
         f"--health-probe-port={health}",
-        f"--webhook-port={webhooks}",
+        f"--webhook-port={port}",
         f"--tls-server-certs-dir={server.folder}",
         f"--tls-client-certs-dir={_client(processes, api)}",
         environment=environment,
     )
-    _declare_webhooks(api, files / "webhookconfigurations", f"https://localhost:{webhooks}", server)
+    webhooks.call(api, sorted((cluster / "webhookconfigurations").glob("*.yaml")), port, server)
     core.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
-
-
-def _declare_webhooks(api: Api, configurations: Path, url: str, server: Certificate) -> None:
-    """Have the API server ask the process at its address: no service leads to it."""
-    trusted = base64.b64encode(server.authority.read_bytes()).decode()
-    for path in configurations.glob("*.yaml"):
-        configuration = yaml.safe_load(path.read_text())
-        for webhook in configuration["webhooks"]:
-            place = webhook["clientConfig"]["service"]["path"]
-            webhook["clientConfig"] = {"url": url + place, "caBundle": trusted}
-        api.apply(configuration)
 
 
 @dataclass(frozen=True)

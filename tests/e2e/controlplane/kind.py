@@ -89,7 +89,7 @@ def _install_packages(api: Api) -> None:
 
 
 _VALUES = (
-    "--set=aws.endpoint=http://moto.default.svc:5000",
+    "--set=cluster.emulator.endpoint=http://moto.default.svc:5000",
     f"--set=images.function=registry.example.com/function@sha256:{'0' * 64}",
 )
 

@@ -1,7 +1,8 @@
 """A real Kubernetes control plane as plain processes: etcd, API server, controller manager, scheduler, and kwok.
 
-kwok plays the kubelets: pods that are scheduled to its nodes are Running at once, and nothing runs in them. Everything
-listens on loopback, on ports that were free, and keeps its files in one folder.
+kwok plays the kubelets of all nodes: pods that are scheduled to them are Running at once, and nothing runs in them. It
+leaves the runtimes' pods alone. Everything listens on loopback, on ports that were free, and keeps its files in one
+folder.
 """
 
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.e2e.controlplane.certificates import Authority, Certificate, kubeconf
 from tests.e2e.controlplane.processes import Process, Processes, answers
 
 _LOOPBACK = "127.0.0.1"
+#: The pods that kwok does not play.
+RUNTIMES = "app.kubernetes.io/name=sd-runtime"
 
 
 class Kubernetes:
@@ -39,10 +42,11 @@ class Kubernetes:
         authority = Authority(self.folder / "certificates")
         server = authority.issue("apiserver", _LOOPBACK, "localhost", "kubernetes.default.svc")
         admin = authority.issue("admin", common_name="admin", organization="system:masters")
+        front = Authority(self.folder / "certificates").issue("front-proxy", common_name="front-proxy")
         signing_key(self.folder / "service-accounts.key")
         port = free_port()
         kubeconfig(self.kubeconfig, f"https://{_LOOPBACK}:{port}", admin)
-        api_server = self._start_api_server(port, server, self._start_etcd())
+        api_server = self._start_api_server(port, server, front, self._start_etcd())
         api_server.wait_until(answers(f"https://{_LOOPBACK}:{port}/readyz", admin))
         self._start_controller_manager(admin)
         self._start_scheduler()
@@ -64,7 +68,7 @@ class Kubernetes:
         )
         return client
 
-    def _start_api_server(self, port: int, server: Certificate, etcd: str) -> Process:
+    def _start_api_server(self, port: int, server: Certificate, front: Certificate, etcd: str) -> Process:
         key = self.folder / "service-accounts.key"
         return self.processes.run(
             "kube-apiserver",
@@ -83,6 +87,14 @@ class Kubernetes:
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=Node,RBAC",
+            # By these it tells aggregated API servers who asks.
+            f"--proxy-client-cert-file={front.certificate}",
+            f"--proxy-client-key-file={front.key}",
+            f"--requestheader-client-ca-file={front.authority}",
+            "--requestheader-allowed-names=front-proxy",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         )
 
     def _start_controller_manager(self, admin: Certificate) -> None:
@@ -118,6 +130,7 @@ class Kubernetes:
             component("kwok") / "bin" / "kwok",
             f"--kubeconfig={self.kubeconfig}",
             "--manage-all-nodes=true",
+            f"--disregard-status-with-label-selector={RUNTIMES}",
             "--cidr=10.244.0.0/16",
             f"--node-ip={_LOOPBACK}",
             "--node-lease-duration-seconds=40",

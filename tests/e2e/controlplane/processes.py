@@ -54,6 +54,11 @@ class Process:
         if self._process.wait(_START_SECONDS):
             self.check()
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def check(self) -> None:
         """Raise ``ComponentFailed`` when it has ended."""
         code = self._process.poll()
@@ -103,6 +108,11 @@ class Processes:
         process = Process(command, self.folder / f"{name}.log", {**inherited, **(environment or {})})
         self.named[name] = process
         return process
+
+    @property
+    def memory(self) -> int:
+        """The resident sets of those that run, in bytes."""
+        return sum(process.memory for process in self.named.values() if process.runs)
 
     def stop(self) -> None:
         """Stop them, the last one first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import sys
@@ -34,10 +35,13 @@ class _Atomic:
 
 def main() -> None:
     """Serve until SIGTERM; says where in a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m darkroom.local.emulator")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    host = parser.parse_args().host
     app = _Atomic(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
+    server = make_server(host, 0, app, threaded=True, request_handler=QuietHandler)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    line = {"event": "listening", "url": f"http://127.0.0.1:{server.server_port}"}
+    line = {"event": "listening", "url": f"http://{host}:{server.server_port}"}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
     server.serve_forever()
