@@ -51,7 +51,7 @@ def _is_missing(rule: str, spec: dict[str, Any]) -> bool:
 @cache
 def _schema(group: str, version: str, kind: str, part: str = "spec") -> dict[str, Any]:
     served = next(item for item in _crd(group, kind)["spec"]["versions"] if item["name"] == version)
-    schema: dict[str, Any] = _strict(served["schema"]["openAPIV3Schema"]["properties"][part])
+    schema: dict[str, Any] = strict(served["schema"]["openAPIV3Schema"]["properties"][part])
     return schema
 
 
@@ -66,17 +66,18 @@ def _crds(group: str) -> list[dict[str, Any]]:
     return [yaml.load(file.read_text(), yaml.CSafeLoader) for file in files]
 
 
-def _strict(schema: Any) -> Any:
+def strict(schema: Any) -> Any:
+    """A CRD's schema that refuses the fields that it does not know."""
     if isinstance(schema, list):
-        return [_strict(item) for item in schema]
+        return [strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    strict = dict(_strict_items(schema))
+    closed = dict(_strict_items(schema))
     if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        strict.setdefault("additionalProperties", False)
-    return strict
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _strict_items(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
-        yield key, _strict(value)
+        yield key, strict(value)

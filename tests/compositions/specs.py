@@ -130,6 +130,24 @@ prompt_apis = _objects(
     logRetention=st.sampled_from([1, 30.0, 3653]),
     protected=st.booleans(),
 )
+_workflows = _objects(
+    {
+        "graph": st.fixed_dictionaries(
+            {"1": st.just({"class_type": "KSampler", "inputs": {"seed": 1.0, "steps": 20, "cfg": 7.5, "a": None}})}
+        )
+    },
+    inputs=_objects(
+        {},
+        seed=st.just({"node": "1", "field": "seed", "type": "integer"}),
+        steps=st.just({"node": "1", "field": "steps", "type": "integer", "default": 20.0, "minimum": 1}),
+    ),
+)
+
+
+def _with_workflows_of_comfyui(spec: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in spec.items() if field != "workflows" or spec["engine"] == "comfyui"}
+
+
 model_runtimes = _objects(
     {
         "name": _labels,
@@ -142,13 +160,15 @@ model_runtimes = _objects(
     checkpoint=st.text(min_size=1, max_size=256),
     defaultForCheckpoint=st.booleans(),
     inputBuckets=st.lists(st.from_regex(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", fullmatch=True), max_size=20),
-)
+    workflows=st.dictionaries(_labels, _workflows, max_size=3),
+).map(_with_workflows_of_comfyui)
 _service_accounts = _objects({"namespace": _labels, "name": _labels})
 cluster_accesses = _objects(
     {"cluster": _locations},
     keda=_service_accounts,
     karpenter=_service_accounts,
     mountpoint=_service_accounts,
+    janitor=_service_accounts,
     protected=st.booleans(),
 )
 

@@ -33,6 +33,7 @@ def test_charts_are_told_what_they_have_to_be_told(access: Provider) -> None:
         "keda_role_arn": f"{account}/studio-keda",
         "karpenter_role_arn": f"{account}/studio-karpenter",
         "mountpoint_role_arn": f"{account}/studio-mountpoint",
+        "janitor_role_arn": f"{account}/studio-janitor",
     }
 
 
@@ -51,6 +52,23 @@ def test_mountpoint_reads_the_models_and_does_nothing_else(access: Provider) -> 
         for arn in statement["Resource"]
     }
     assert allowed == {("s3:ListBucket", models), ("s3:GetObject", f"{models}/*")}
+
+
+def test_the_janitor_writes_nothing_but_answers_and_its_memory(access: Provider) -> None:
+    jobs = "arn:aws:s3:::studio-jobs-111122223333-eu-west-1"
+    written = {
+        (action, arn)
+        for statement in statements(access.wanted(), "janitor-role-policy")
+        for action in statement["Action"]
+        for arn in statement["Resource"]
+        if action in ("s3:PutObject", "s3:DeleteObject")
+    }
+    assert written == {
+        ("s3:PutObject", f"{jobs}/jobs/*/*/answering.json"),
+        ("s3:PutObject", f"{jobs}/jobs/*/*/result.json"),
+        ("s3:PutObject", f"{jobs}/janitor.json"),
+        ("s3:DeleteObject", f"{jobs}/jobs/*/*/answering.json"),
+    }
 
 
 def test_karpenter_makes_and_changes_only_what_is_tagged_as_the_clusters(access: Provider) -> None:
@@ -134,7 +152,7 @@ def test_instances_in_china_get_their_role_from_ec2_there() -> None:
     assert {item["policyArn"].split(":")[1] for item in of_kind(composed, "RolePolicyAttachment")} == {"aws-cn"}
 
 
-@pytest.mark.parametrize("user", ["keda", "karpenter", "mountpoint"])
+@pytest.mark.parametrize("user", ["keda", "karpenter", "mountpoint", "janitor"])
 def test_pods_of_another_service_account_get_the_role_before_the_old_ones_lose_it(access: Provider, user: str) -> None:
     old = of_kind(access.settle(), "PodIdentityAssociation")
     access.spec = specs.cluster_access(**{user: ServiceAccount(namespace="platform", name="other")})

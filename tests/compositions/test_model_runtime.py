@@ -2,10 +2,15 @@ import json
 
 import pytest
 
+from darkroom_contract.names import workflow_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.types import Engine
+from darkroom_contract.workflows import Workflow
+from darkroom_function.apis import InvalidSpec
+from darkroom_function.compositions import compose
 from tests.compositions import specs
 from tests.compositions.provider import Provider, of_kind, resource
+from tests.unit.contract.test_workflows import WORKFLOW
 
 
 @pytest.fixture
@@ -54,6 +59,31 @@ def test_two_runtimes_of_one_checkpoint_do_not_both_claim_it(runtime: Provider) 
     composed = runtime.settle()
     assert "checkpoint" not in resource(composed, "registry-entry")["content"]
     assert resource(composed, "subscription")["filterPolicy"] == {"runtime": ["sdxl"]}
+
+
+def test_a_workflow_is_what_the_api_reads_and_goes_when_its_file_goes() -> None:
+    flux = specs.model_runtime(engine=Engine.COMFYUI, workflows={"portrait": WORKFLOW})
+    runtime = Provider("ModelRuntime", flux)
+    written = resource(runtime.settle(), "workflow.portrait")
+    assert written["key"] == workflow_key("sdxl", "portrait")
+    assert Workflow.model_validate(written["content"]) == WORKFLOW
+    runtime.spec = flux | {"workflows": {}}
+    composed = runtime.settle()
+    assert "workflow.portrait" not in composed.resources
+    assert "workflows" not in resource(composed, "registry-entry")["content"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"engine": "sdwebui"}, "spec.workflows: only ComfyUI has workflows: leave them out"),
+        ({"workflows": {"a": {"graph": {"nodes": []}}}}, "spec.workflows.a.graph: a ComfyUI runtime takes a workflow"),
+    ],
+)
+def test_workflows_that_could_not_be_run_are_refused(change: dict[str, object], said: str) -> None:
+    flux = specs.model_runtime(engine=Engine.COMFYUI, workflows={"portrait": WORKFLOW})
+    with pytest.raises(InvalidSpec, match=f"^{said}"):
+        compose("ModelRuntime", flux | change, {})
 
 
 def announced(runtime: Provider) -> object:

@@ -38,11 +38,13 @@ def all_documents() -> list[dict[str, Any]]:
 
 
 def role_policies() -> list[list[dict[str, Any]]]:
-    return [resource(COMPOSED[kind], "role-policy")["policy"]["Statement"] for kind in ("PromptApi", "ModelRuntime")]
+    """The statements of those who write jobs: the API, a runtime's agent, and the janitor."""
+    policies = (("PromptApi", "role-policy"), ("ModelRuntime", "role-policy"), ("ClusterAccess", "janitor-role-policy"))
+    return [resource(COMPOSED[kind], key)["policy"]["Statement"] for kind, key in policies]
 
 
 def test_every_policy_has_a_version_and_distinct_statement_ids() -> None:
-    buckets, topics, queues, roles, roles_with_a_policy = 3, 2, 5, 6, 5
+    buckets, topics, queues, roles, roles_with_a_policy = 3, 2, 5, 7, 6
     assert len(all_documents()) == buckets + topics + queues + roles + roles_with_a_policy
     for document in all_documents():
         assert document["Version"] == "2012-10-17"
@@ -83,6 +85,7 @@ def test_every_role_is_within_the_clusters_path_and_the_boundary_of_its_actor() 
         "studio-karpenter": "studio-karpenter-boundary",
         "studio-node": "studio-node-boundary",
         "studio-mountpoint": "studio-mountpoint-boundary",
+        "studio-janitor": "studio-janitor-boundary",
     }
 
 
@@ -107,32 +110,34 @@ def allows(statements: list[dict[str, Any]], action: str, arn: str) -> bool:
     )
 
 
-def test_a_jobs_facts_have_one_writer_each() -> None:
-    api, agent = role_policies()
+def test_a_jobs_facts_have_one_writer_each_but_its_result() -> None:
+    api, agent, janitor = role_policies()
     writers = {
         fact: [
             name
-            for name, statements in (("api", api), ("agent", agent))
+            for name, statements in (("api", api), ("agent", agent), ("janitor", janitor))
             if allows(
                 statements,
                 "s3:PutObject",
                 f"arn:aws:s3:::studio-jobs-111122223333-eu-west-1/jobs/acme/picture-1/{fact}",
             )
         ]
-        for fact in ("request.json", "published.json", "cancel", "state.json", "result.json")
+        for fact in ("request.json", "published.json", "cancel", "state.json", "answering.json", "result.json")
     }
     assert writers == {
         "request.json": ["api"],
         "published.json": ["api"],
         "cancel": ["api"],
         "state.json": ["agent"],
-        "result.json": ["agent"],
+        "answering.json": ["janitor"],
+        "result.json": ["agent", "janitor"],
     }
 
 
 def test_nobody_but_the_composition_writes_the_registry() -> None:
-    entry = "arn:aws:s3:::studio-jobs-111122223333-eu-west-1/runtimes/sdxl.json"
-    assert not any(allows(statements, "s3:PutObject", entry) for statements in role_policies())
+    bucket = "arn:aws:s3:::studio-jobs-111122223333-eu-west-1"
+    for key in ("runtimes/sdxl.json", "workflows/sdxl/portrait.json"):
+        assert not any(allows(statements, "s3:PutObject", f"{bucket}/{key}") for statements in role_policies())
 
 
 def fence(role: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from darkroom_function.compositions import compose
 from darkroom_function.managed import Managed
 from tests.compositions import specs
 from tests.compositions.provider import Provider, managed
+from tests.unit.contract.test_workflows import WORKFLOW
 
 Composite = tuple[str, dict[str, Any]]
 Change = tuple[str, dict[str, Any], dict[str, Any]]
@@ -176,6 +177,13 @@ def test_readiness_is_false_while_a_change_is_refused(composite: Composite) -> N
 
 def test_a_runtime_of_the_longest_names_fits() -> None:
     cluster = specs.CLUSTER.model_copy(update={"name": "c" * 20, "region": "ap-southeast-2"})
-    spec = ModelRuntimeSpec.of("r" * 32, Runtime(engine=Engine.COMFYUI), cluster, namespace="n", service_account="s")
+    spec = ModelRuntimeSpec.of(
+        "r" * 32,
+        Runtime(engine=Engine.COMFYUI),
+        cluster,
+        namespace="n",
+        service_account="s",
+        workflows={"w" * 32: WORKFLOW},
+    )
     names = [resource.name for resource in resources(("ModelRuntime", specs.raw(spec)))]
     assert max(map(len, names)) <= 128

@@ -1,5 +1,6 @@
 """The ``darkroom`` command, run as a user runs it."""
 
+import json
 import os
 import re
 import signal
@@ -60,9 +61,22 @@ def test_a_workflow_runs_with_the_prompt_in_its_place(tmp_path: Path, stack: Sta
     assert "a harbour" in Image.open(path).text["prompt"]  # type: ignore[attr-defined]
 
 
+def test_a_workflow_of_the_runtime_runs_by_its_name(tmp_path: Path, stack: Stack) -> None:
+    arguments = ["comfyui", "a harbour", "--workflow", "landscape", "--input", "steps=3", "--seed", "7"]
+    run = darkroom(tmp_path, "prompt", *arguments, stack=stack)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (path,) = pictures(tmp_path)
+    graph = json.loads(Image.open(path).text["prompt"])  # type: ignore[attr-defined]
+    assert graph["6"]["inputs"]["text"] == "a harbour"
+    assert (graph["3"]["inputs"]["steps"], graph["3"]["inputs"]["seed"]) == (3, 7)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["comfyui", "a", "--workflow", "portrait"], "has no workflow portrait; there are landscape"),
+        (["comfyui", "a", "--workflow", "landscape", "--input", "steps=0"], "inputs.steps must be a whole number from"),
+        (["webui", "a", "--workflow", "landscape"], "the runtime's engine is sdwebui, which has none"),
         (["nowhere", "a"], "nowhere"),
         (["Not A Runtime", "a"], "runtime"),
         (["comfyui", "a"], "workflow"),

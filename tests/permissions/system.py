@@ -40,7 +40,9 @@ API_ROLE = NAMES.role_arn(NAMES.role(Actor.API))
 AGENT_ROLE = NAMES.role_arn(NAMES.runtime_role(RUNTIME))
 #: Somebody who may do everything that a resource's policy does not deny.
 OPERATOR = NAMES.role_arn("operator")
-KEDA_ROLE, MOUNTPOINT_ROLE = (NAMES.role_arn(NAMES.role(actor)) for actor in (Actor.KEDA, Actor.MOUNTPOINT))
+KEDA_ROLE, MOUNTPOINT_ROLE, JANITOR_ROLE = (
+    NAMES.role_arn(NAMES.role(actor)) for actor in (Actor.KEDA, Actor.MOUNTPOINT, Actor.JANITOR)
+)
 RESOURCES = composed_resources(FILES)
 COMPOSED = policies_of(FILES.cluster, RESOURCES)
 POLICIES = COMPOSED.changed("identity", OPERATOR, policy.document(policy.allow("Everything", ["*"], ["*"])))

@@ -16,6 +16,7 @@ from tests.permissions.system import (
     API_ROLE,
     COMPOSED,
     INPUT_BUCKETS,
+    JANITOR_ROLE,
     KEDA_ROLE,
     MOUNTPOINT_ROLE,
     NAMES,
@@ -131,7 +132,7 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("role", [API_ROLE, AGENT_ROLE, KEDA_ROLE, MOUNTPOINT_ROLE])
+@pytest.mark.parametrize("role", [API_ROLE, AGENT_ROLE, KEDA_ROLE, MOUNTPOINT_ROLE, JANITOR_ROLE])
 def test_a_role_with_every_permission_stays_within_its_boundary(recorded: Recorded, role: str) -> None:
     too_broad = POLICIES.changed("identity", role, EVERYTHING)
     own = {each.call for each in recorded.ordinary if each.call.principal == role and each.decision is Decision.ALLOWED}

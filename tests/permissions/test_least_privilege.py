@@ -12,6 +12,7 @@ from tests.permissions.system import (
     AGENT_ROLE,
     API_ROLE,
     COMPOSED,
+    JANITOR_ROLE,
     KEDA_ROLE,
     MOUNTPOINT_ROLE,
     NAMES,
@@ -21,7 +22,7 @@ from tests.permissions.system import (
 from tests.permissions.traffic import Recorded
 
 #: Whose ordinary life is recorded.
-ROLES = (API_ROLE, AGENT_ROLE, KEDA_ROLE, MOUNTPOINT_ROLE)
+ROLES = (API_ROLE, AGENT_ROLE, KEDA_ROLE, MOUNTPOINT_ROLE, JANITOR_ROLE)
 
 
 def parts() -> Iterator[Lessened]:

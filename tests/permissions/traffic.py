@@ -7,17 +7,27 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from darkroom_contract.names import Bucket
+from darkroom_agent.janitor import Janitor, Settings
+from darkroom_agent.lost_jobs import Step
+from darkroom_contract.job import Api, Job
+from darkroom_contract.names import Bucket, registry_key
+from darkroom_contract.records import RequestRecord
+from darkroom_contract.registry import RegistryEntry
+from darkroom_contract.store import JobStore
+from darkroom_contract.types import Engine, Task, utcnow
 from darkroom_function import policy
 from tests.permissions.proxy import Decided
 from tests.permissions.system import (
     API_ROLE,
+    FILES,
     INPUT_BUCKETS,
+    JANITOR_ROLE,
     KEDA_ROLE,
     MOUNTPOINT_ROLE,
     NAMES,
@@ -29,7 +39,7 @@ from tests.permissions.system import (
     Customer,
     System,
 )
-from tests.unit.agent.support import eventually, picture
+from tests.unit.agent.support import eventually, picture, same_clients
 
 CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
 #: So many steps outlast the first third of the agent's visibility timeout.
@@ -59,6 +69,7 @@ def record(system: System) -> Recorded:
         customer.close()
     _lambda_itself(system)
     _add_ons(system)
+    _janitor(system)
     ordinary = tuple(system.proxy.decided)
     system.proxy.decided.clear()
     _undeliverable(system)
@@ -93,6 +104,10 @@ def _jobs(system: System, customer: Customer, cancelled: str) -> None:
     assert system.download(view["images"][0]["url"]).status_code == 200
     assert customer.get(f"v1/jobs/{uuid.uuid4().hex}").status_code == 404
     assert customer.post("v1/jobs", {"runtime": "nowhere", "content": {"prompt": "a"}}).status_code == 404
+    entry = RegistryEntry(name="elsewhere", engine=Engine.COMFYUI)
+    s3.put_object(Bucket=system.stack.bucket(Bucket.JOBS), Key=registry_key(entry.name), Body=entry.to_json().encode())
+    unknown = customer.post("v1/jobs", {"runtime": entry.name, "workflow": "unknown"}).json()
+    assert unknown["error"]["code"] == "unknown_workflow"
     again = {"id": uuid.uuid4().hex, "runtime": RUNTIME, "content": {"prompt": "a", "steps": 1}}
     assert [customer.post("v1/jobs", again).status_code for _ in range(2)] == [202, 202]
     assert customer.ends(str(again["id"]))
@@ -141,6 +156,27 @@ def _add_ons(system: System) -> None:
     mountpoint.list_objects_v2(Bucket=models, Prefix="checkpoints/")
     mountpoint.head_object(Bucket=models, Key=key)
     mountpoint.get_object(Bucket=models, Key=key)
+
+
+def _janitor(system: System) -> None:
+    """The janitor finds a job whose runtime is gone, and answers it; then it has nothing to do."""
+    store = JobStore(system.stack.aws_client("s3"), system.stack.bucket(Bucket.JOBS))
+    job = Job(
+        tenant="default",
+        job_id="abandoned",
+        label="abandoned",
+        api=Api.V1,
+        runtime="gone",
+        task=Task.TEXT_TO_IMAGE,
+        content={},
+        submitted_at=utcnow(),
+    )
+    store.create_request(RequestRecord(job=job, nonce="n", recorded_at=utcnow()))
+    clients = same_clients(*(system.client(JANITOR_ROLE, service) for service in ("sqs", "sns", "s3")))
+    settings = Settings(cluster=NAMES.cluster, account=NAMES.account, aws_region=FILES.cluster.region)
+    in_an_hour = Janitor(settings, clients, lambda: utcnow() + timedelta(hours=1))
+    assert in_an_hour.run().steps[Step.ANSWER] == 1
+    assert in_an_hour.run().jobs == 0
 
 
 def _undeliverable(system: System) -> None:

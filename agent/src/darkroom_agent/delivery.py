@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from logging import getLogger
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -27,6 +28,7 @@ from darkroom_contract.job import Job, JobReference
 from darkroom_contract.records import Notification, ResultRecord
 
 if TYPE_CHECKING:
+    from types_boto3_sns import SNSClient
     from types_boto3_sns.type_defs import MessageAttributeValueTypeDef
 
 log = getLogger(__name__)
@@ -35,6 +37,7 @@ log = getLogger(__name__)
 _UPLOADS = 8
 #: The metadata that tells a run's own objects from those of another run with the same name.
 _NONCE = "darkroom-nonce"
+_NO_TRACE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -119,18 +122,20 @@ class Delivery:
 
     def notify(self, job: JobReference, result: ResultRecord, patience: Patience, trace: Mapping[str, str]) -> None:
         """Tell the result topic what came of a job; ``trace`` are the attributes that continue its trace."""
-        patience(lambda: self._publish(Notification.of(job, result), trace))
+        patience(lambda: publish(self._sns, self._topic, Notification.of(job, result), trace))
 
     def notify_running(self, job: Job, runtime: str, trace: Mapping[str, str]) -> None:
         """Tell the result topic that a runtime begins a job. It is told once or not at all: the job does not wait."""
         try:
-            self._publish(Notification.running(job, runtime), trace)
+            publish(self._sns, self._topic, Notification.running(job, runtime), trace)
         except AWS_ERRORS as error:
             log.warning("start not notified", extra={"reason": str(error)})
 
-    def _publish(self, notification: Notification, trace: Mapping[str, str]) -> None:
-        attributes: dict[str, MessageAttributeValueTypeDef] = {
-            name: {"DataType": "String", "StringValue": value}
-            for name, value in {**notification.attributes, **trace}.items()
-        }
-        self._sns.publish(TopicArn=self._topic, Message=notification.to_json(), MessageAttributes=attributes)
+
+def publish(sns: SNSClient, topic: str, notification: Notification, trace: Mapping[str, str] = _NO_TRACE) -> None:
+    """Tell the result topic; raises botocore's errors."""
+    attributes: dict[str, MessageAttributeValueTypeDef] = {
+        name: {"DataType": "String", "StringValue": value}
+        for name, value in {**notification.attributes, **trace}.items()
+    }
+    sns.publish(TopicArn=topic, Message=notification.to_json(), MessageAttributes=attributes)

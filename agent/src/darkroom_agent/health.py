@@ -1,5 +1,6 @@
 """The health and the metrics of the agent and its engine over HTTP, for probes and Prometheus."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,18 @@ log = getLogger(__name__)
 
 #: A page for what a request's Accept header says: its content and its content type.
 Page: TypeAlias = Callable[[str], tuple[bytes, str]]
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens on all addresses, IPv6 and IPv4: which of them probes come to is the cluster's choice."""
+
+    daemon_threads = True
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 @contextmanager
@@ -45,8 +58,7 @@ def serving_health(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
             pass  # probes are not news
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = _Server(("", port), Handler)
     threading.Thread(target=server.serve_forever, args=(0.1,), name="health", daemon=True).start()
     log.info("health server listens", extra={"port": server.server_port})
     try:

@@ -4,9 +4,8 @@ Mountpoint fetches from S3 by long sequential reads and keeps what it fetched in
 file into memory would fetch it page by page, many times slower. Where the kernel's page cache outlives a file's close
 (local disks, EFS) it is filled too.
 
-In a pod this is a native sidecar before the engine, with ``--forever --ready-file FILE`` and, as its startup probe, the
-same command with ``--check FILE``: the kubelet then starts the engine once the files are read. Without the probe the
-engine starts while they are being read.
+In a pod this is a native sidecar before the engine, with ``--forever --ready-file FILE``. It has no startup probe, so
+that the kubelet goes on to pull the engine's image; what comes next waits for FILE.
 """
 
 import argparse
@@ -37,12 +36,7 @@ _EXIT_STATUS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if given.check is not None:
-        return 0 if given.check.exists() else 1
-    if not given.paths:
-        parser.error("give the files and folders that are to be read")
+    given = _parser().parse_args(arguments)
     configure("INFO", os.environ.get("RUNTIME_NAME", ""))
     for number in _SIGNALS:
         signal.signal(number, _end)
@@ -133,12 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m darkroom_agent.readahead", description="Read model files ahead.", epilog=_EXIT_STATUS
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a file, or a folder with all that is in it"
+        "paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with all that is in it"
     )
     parser.add_argument("--parallel", type=int, default=1, choices=range(1, 9), help="files that are read side by side")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="a file to make when everything is read")
     parser.add_argument("--forever", action="store_true", help="stay when everything is read, until a signal comes")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="only say by the exit status whether FILE is there")
     return parser
 
 

@@ -1,6 +1,7 @@
 """The agent's settings, from its environment."""
 
 import socket
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, Json, ValidationInfo, field_validator
@@ -52,6 +53,10 @@ class Settings(Environment):
     allowed_nodes: CommaSeparated = ()
     #: And of those that they may not have, allowed or not.
     denied_nodes: CommaSeparated = ()
+    #: ComfyUI's folders, as the agent sees them, in which it is to delete what no job needs any more: the files that
+    #: jobs made (temporary ones in ``temp`` below), and the inputs that agents uploaded. Without them it deletes none.
+    engine_output_folder: Path | None = None
+    engine_input_folder: Path | None = None
 
     @field_validator("visibility_timeout_seconds")
     @classmethod

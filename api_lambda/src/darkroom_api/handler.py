@@ -78,6 +78,8 @@ def _submit(api: Api, event: _Event, tenant: str, seconds: float, log: dict[str,
     log["bytes"] = len(raw)
     request = requests.read_job(api, requests.read_body(raw), tenant)
     log |= {"job_id": request.job.job_id, "runtime": request.job.runtime, "task": request.job.task}
+    if request.workflow is not None:
+        log["workflow"] = request.workflow
     patience = min(_PATIENCE_SECONDS, seconds - _RESERVE_SECONDS)
     accepted = service().submissions.submit(request, patience, traceparent(headers, os.environ))
     job, view = accepted.facts.request.job, service().jobs.view(accepted.facts)

@@ -11,6 +11,7 @@ from darkroom_api.errors import Refused
 from darkroom_contract import v1, v1alpha1, v1alpha2
 from darkroom_contract.errors import ErrorCode
 from darkroom_contract.job import Api, FieldError, Job, new_job_id
+from darkroom_contract.rules import WITHIN
 from darkroom_contract.types import NEEDLESS, Identifier, OutputFormat, PictureFormat, Task
 
 #: Objects and arrays in each other. Records and messages add some, and no JSON parser reads more than it likes.
@@ -56,6 +57,8 @@ _EXPECTED: Mapping[Api, Mapping[str, str]] = {
         "task": _TASK,
         "prefix": _PREFIX,
         "content": _CONTENT,
+        "workflow": "the name of one of the runtime's workflows: 1 to 32 lower-case letters, digits and '-'",
+        "inputs": "an object: the workflow's inputs by their names",
         **_OUTPUT,
     },
 }
@@ -81,10 +84,16 @@ FIELDS: Mapping[Api, Fields] = {
 
 
 class JobRequest(NamedTuple):
-    """A job that is asked for, and the fingerprint of the request, where repeating it is safe."""
+    """A job that is asked for, and the fingerprint of the request, where repeating it is safe.
+
+    The content of a job that is to run a named workflow is empty: only its runtime knows the workflow.
+    """
 
     job: Job
     fingerprint: str | None = None
+    #: The workflow that the job's content is made of, when the request has none itself.
+    workflow: str | None = None
+    inputs: Mapping[str, JsonValue] = {}
 
 
 def check_media_type(api: Api, headers: Mapping[str, str]) -> None:
@@ -127,7 +136,7 @@ def read_job(api: Api, body: dict[str, JsonValue], tenant: str) -> JobRequest:
         if api is Api.V1ALPHA2:
             return JobRequest(v1alpha2.Request.model_validate(body).to_job(tenant=tenant, job_id=new_job_id()))
         request = v1.SubmitRequest.model_validate(body)
-        return JobRequest(request.to_job(tenant=tenant), request.fingerprint())
+        return JobRequest(request.to_job(tenant=tenant), request.fingerprint(), request.workflow, request.inputs)
     except ValidationError as error:
         raise _field_error(api, error.errors(include_url=False, include_input=False)[0]) from None
 
@@ -143,6 +152,8 @@ def read_job_id(text: str) -> str:
 def _field_error(api: Api, error: ErrorDetails) -> FieldError:
     field = ".".join(map(str, error["loc"]))
     expected = _EXPECTED[api].get(field)
+    if error["type"] == WITHIN:
+        return FieldError(error["ctx"]["path"], error["ctx"]["words"])
     if error["type"] == "missing":
         return FieldError(field, f"{field} is missing: it must be {expected}")
     if error["type"] == "extra_forbidden":

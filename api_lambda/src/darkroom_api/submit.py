@@ -20,12 +20,13 @@ from darkroom_api.status import JobFacts, Jobs
 from darkroom_api.telemetry import logger
 from darkroom_api.trace import TRACEPARENT
 from darkroom_contract.errors import ErrorCode
-from darkroom_contract.job import Api, Job
+from darkroom_contract.job import Api, FieldError, Job
 from darkroom_contract.message import MAX_INLINE_BYTES, Message
 from darkroom_contract.records import RequestRecord
 from darkroom_contract.registry import RegistryEntry
 from darkroom_contract.store import JobStore
-from darkroom_contract.types import utcnow
+from darkroom_contract.types import Engine, utcnow
+from darkroom_contract.workflows import Workflow
 
 if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
@@ -60,11 +61,16 @@ class Submissions:
             runtime = self._runtime(request.job)
         except Refused as refusal:
             # What was accepted stays so, though its runtime takes nothing more: the client may have lost the answer.
-            if self._store is None or (kept := self._kept(self._store, request)) is None:
-                raise
-            return self._repeat(self._store, kept, patience, traceparent, refusal)
+            store, kept = self._earlier(request, refusal)
+            return self._repeat(store, kept, patience, traceparent, refusal)
+        try:
+            job = self._prepared(request, runtime)
+        except (Refused, FieldError) as refusal:
+            # So it does though its workflow is another now: the record has what the workflow was.
+            store, kept = self._earlier(request, refusal)
+            return self._repeat(store, kept, patience, traceparent)
         record = RequestRecord(
-            job=self._prepared(request.job, runtime),
+            job=job,
             fingerprint=request.fingerprint,
             nonce=secrets.token_hex(16),
             recorded_at=utcnow(),
@@ -80,12 +86,14 @@ class Submissions:
         self._publish(record, body, traceparent)
         return Accepted(JobFacts(record), published=True)
 
-    def _kept(self, store: JobStore, request: JobRequest) -> RequestRecord | None:
-        """The record of the same request, if it was sent before."""
-        if request.fingerprint is None:
-            return None
-        kept = store.request(request.job.tenant, request.job.job_id)
-        return kept if kept and kept.fingerprint == request.fingerprint else None
+    def _earlier(self, request: JobRequest, refusal: Exception) -> tuple[JobStore, RequestRecord]:
+        """The record of the same request, if it was sent before; raises ``refusal`` if it was not."""
+        if self._store is None or request.fingerprint is None:
+            raise refusal
+        kept = self._store.request(request.job.tenant, request.job.job_id)
+        if kept is None or kept.fingerprint != request.fingerprint:
+            raise refusal
+        return self._store, kept
 
     def _runtime(self, job: Job) -> RegistryEntry | None:
         """The runtime that the job is for; None when there is no registry to know it from."""
@@ -102,8 +110,35 @@ class Submissions:
             raise Refused(ErrorCode.RUNTIME_NOT_ACCEPTING, message, field=FIELDS[job.api].runtime)
         return runtime
 
-    def _prepared(self, job: Job, runtime: RegistryEntry | None) -> Job:
+    def _prepared(self, request: JobRequest, runtime: RegistryEntry | None) -> Job:
         """The job as its runtime runs it."""
+        if request.workflow is None:
+            return self._checked(request.job, runtime)
+        workflow = self._workflow(request.workflow, runtime)
+        job = request.job.model_copy(update={"content": workflow.filled(request.inputs)})
+        try:
+            return self._checked(job, runtime)
+        except FieldError as error:
+            if not error.field.startswith("content"):
+                raise
+            # The client has written no content. What is wrong outside of the inputs, the workflow's author has to mend.
+            raise FieldError(workflow.input_at(error.field) or "workflow", error.message) from None
+
+    def _workflow(self, name: str, runtime: RegistryEntry | None) -> Workflow:
+        """The runtime's workflow of a name."""
+        if self._registry is None or runtime is None:
+            raise FieldError("workflow", "this API knows no runtimes, and so no workflows: send a content")
+        if runtime.engine is not Engine.COMFYUI:
+            raise FieldError("workflow", f"the runtime's engine is {runtime.engine}, which has none: send a content")
+        workflow = self._registry.workflow(runtime.name, name)
+        if workflow is None:
+            known = f"there are {', '.join(runtime.workflows)}" if runtime.workflows else "it has none"
+            message = f"the runtime {runtime.name} has no workflow {name}; {known}"
+            raise Refused(ErrorCode.UNKNOWN_WORKFLOW, message, field="workflow")
+        return workflow
+
+    def _checked(self, job: Job, runtime: RegistryEntry | None) -> Job:
+        """The job as its engine takes it, with its seed."""
         fields = FIELDS[job.api]
         if runtime is not None:
             # A v1alpha1 job too goes by the name: SNS takes minutes to filter by a checkpoint that has just changed.

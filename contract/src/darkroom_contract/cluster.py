@@ -5,11 +5,14 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from darkroom_contract.gitops import GitOps
 from darkroom_contract.names import Names
-from darkroom_contract.rules import Grammar, rule, within
+from darkroom_contract.nodes import GpuNodes
+from darkroom_contract.rules import Grammar, aws_id, rule, within
 from darkroom_contract.subscribers import Subscribers, check_subscribers
 from darkroom_contract.types import (
     DEFAULT_TENANT,
+    IMAGE_BY_DIGEST,
     AccountId,
     BucketName,
     ClusterName,
@@ -137,12 +140,7 @@ def check_alarms(alarms: AlarmTopic | None, names: Names) -> None:
         raise within("alarms.topicArn", f"it has to be a topic of the cluster's own: {names.topic_arn('<name>')}")
 
 
-def _id_of(prefix: str, what: str, digits: int = 17) -> Grammar:
-    words = f"the id of {what}: {prefix}- and 8 to {digits} digits and letters from a to f"
-    return Grammar(f"{prefix}-[0-9a-f]{{8,{digits}}}", words, len(prefix) + 1 + digits)
-
-
-_SubnetId = Annotated[str, _id_of("subnet", "a subnet")]
+_SubnetId = Annotated[str, aws_id("subnet", "a subnet")]
 _Subnets = Annotated[
     tuple[_SubnetId, ...],
     Field(min_length=1, max_length=10, json_schema_extra=_A_SET),
@@ -153,13 +151,13 @@ _Subnets = Annotated[
 class FileSystem(Description):
     """An EFS file system: where in the network it is, and who may use it."""
 
-    vpc_id: Annotated[str, _id_of("vpc", "a VPC")]
+    vpc_id: Annotated[str, aws_id("vpc", "a VPC")]
     """The nodes' VPC, in which the file system's security group is made."""
     subnet_ids: _Subnets
     """The nodes' subnets, one for each availability zone: EFS has one mount target in a zone."""
-    node_security_group_id: Annotated[str, _id_of("sg", "a security group")]
+    node_security_group_id: Annotated[str, aws_id("sg", "a security group")]
     """The security group of the nodes, which alone may mount it."""
-    file_system_id: Annotated[str, _id_of("fs", "a file system", 40)] | None = None
+    file_system_id: Annotated[str, aws_id("fs", "a file system", 40)] | None = None
     """A file system that is there already; absent: one is made."""
 
 
@@ -168,6 +166,18 @@ class Models(Description):
 
     efs: FileSystem | None = None
     """A file system instead of the bucket."""
+
+
+class Emulator(Description):
+    """An emulator in the place of AWS, for tests."""
+
+    endpoint: Annotated[
+        str,
+        Grammar(
+            r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", "a URL of a host and a port alone, http://10.0.0.1:5000 say", 300
+        ),
+    ]
+    """Where it listens, as pods reach it. It needs no credentials."""
 
 
 #: SNS's default quota of filters for a topic (developer guide, "Filter policy constraints"): the topic for prompts has
@@ -221,6 +231,22 @@ class Cluster(Location):
     """Who is told of jobs, beside the queue ``<cluster>-results``."""
     alarms: Alarms | None = None
     """Who is told when something is wrong: nobody when absent."""
+    gitops: GitOps | None = None
+    """The repository that Argo CD keeps the cluster by. Only a cluster without Argo CD has none."""
+    gpu_nodes: GpuNodes = GpuNodes()
+    """The nodes that runtimes run on: Spot or On-Demand ones of class ``g5``, at most 8 GPUs, when absent."""
+    emulator: Emulator | None = None
+    """An emulator in the place of AWS, for tests: agents and controllers ask it, and nodes are simulated."""
+
+    @model_validator(mode="after")
+    def _clones_safely(self) -> Self:
+        if self.gitops and not self.emulator and not self.gitops.is_safely_cloned:
+            raise within(
+                "gitops.repository",
+                "whoever is between could change what the cluster runs: it has to be https:// or SSH. Only beside an "
+                "emulator it may be otherwise",
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_within_reach(self) -> Self:
@@ -234,9 +260,27 @@ class Cluster(Location):
         return Location(name=self.name, account=self.account, region=self.region, eks_name=self.eks_name)
 
 
-class Images(Description):
-    """``images.yaml``, key ``images``: what runs, by digest. Only CI writes it."""
+_Image = Annotated[
+    str,
+    Grammar(
+        f"({IMAGE_BY_DIGEST})?",
+        "an image by its digest, without a tag, <registry>/<repository>@sha256:<64 hex digits>, or empty until "
+        "continuous integration has built it",
+        512,
+    ),
+]
 
-    agent: str = ""
-    api: str = ""
-    function: str = ""
+
+class Images(Description):
+    """``images.yaml``, key ``images``: what runs, by digest. Only continuous integration writes it."""
+
+    agent: _Image = ""
+    """The queue agent, which also reads models ahead and looks after abandoned jobs."""
+    api: _Image = ""
+    """The API's Lambda function; from ECR, since Lambda takes no other registry's."""
+    function: _Image = ""
+    """The composition function."""
+    sdwebui: _Image = ""
+    """AUTOMATIC1111's web UI."""
+    comfyui: _Image = ""
+    """ComfyUI."""

@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     UNKNOWN_ROUTE = "unknown_route"
     UNKNOWN_RUNTIME = "unknown_runtime"
+    UNKNOWN_WORKFLOW = "unknown_workflow"
     UNKNOWN_JOB = "unknown_job"
     ID_IN_USE = "id_in_use"
     RUNTIME_NOT_ACCEPTING = "runtime_not_accepting"
@@ -52,6 +53,7 @@ _STATUSES = {
     ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     ErrorCode.UNKNOWN_ROUTE: HTTPStatus.NOT_FOUND,
     ErrorCode.UNKNOWN_RUNTIME: HTTPStatus.NOT_FOUND,
+    ErrorCode.UNKNOWN_WORKFLOW: HTTPStatus.NOT_FOUND,
     ErrorCode.UNKNOWN_JOB: HTTPStatus.NOT_FOUND,
     ErrorCode.ID_IN_USE: HTTPStatus.CONFLICT,
     ErrorCode.RUNTIME_NOT_ACCEPTING: HTTPStatus.CONFLICT,
@@ -91,6 +93,7 @@ class JobErrorCode(StrEnum):
     ENGINE_UNAVAILABLE = "engine_unavailable"
     NO_PICTURES = "no_pictures"
     TIMED_OUT = "timed_out"
+    RUNTIME_REMOVED = "runtime_removed"
     AWS_UNAVAILABLE = "aws_unavailable"
     INTERNAL = "internal"
 

@@ -18,6 +18,7 @@ MAX_FILE_NAME_LENGTH = 255
 
 #: Nodes of ComfyUI that read a picture by the name of a file on the runtime.
 _PICTURE_NODES = ("LoadImage", "LoadImageMask", "LoadImageOutput")
+_PICTURE_FIELD = "image"
 #: ComfyUI's own nodes that join a name to a folder without looking whether it leads out of it (nodes.py, comfy_extras).
 _FILE_NODES = (
     *_PICTURE_NODES,
@@ -82,6 +83,11 @@ def replace_inputs(content: dict[str, JsonValue], values: dict[InputField, str])
     for field, value in values.items():
         _at(replaced, field.path[:-1])[field.path[-1]] = value
     return replaced
+
+
+def is_picture_field(node: dict[str, JsonValue], field: str) -> bool:
+    """Whether a node of a workflow opens a picture by this of its inputs."""
+    return field == _PICTURE_FIELD and node.get("class_type") in _PICTURE_NODES
 
 
 def decoded(value: str) -> bytes:
@@ -187,8 +193,8 @@ def _batch_images_paths(content: dict[str, JsonValue]) -> Iterator[_Path]:
 
 def _pipeline_paths(content: dict[str, JsonValue]) -> Iterator[_Path]:
     for name, node in content.items():
-        if isinstance(node, dict) and node.get("class_type") in _PICTURE_NODES:
-            yield (name, "inputs", "image")
+        if isinstance(node, dict) and is_picture_field(node, _PICTURE_FIELD):
+            yield (name, "inputs", _PICTURE_FIELD)
 
 
 def _file_names(content: dict[str, JsonValue]) -> Iterator[InputField]:

@@ -25,6 +25,7 @@ class Actor(StrEnum):
     KARPENTER = "karpenter"
     NODE = "node"
     MOUNTPOINT = "mountpoint"
+    JANITOR = "janitor"
 
 
 class JobFact(StrEnum):
@@ -34,6 +35,7 @@ class JobFact(StrEnum):
     PUBLISHED = "published.json"
     CANCEL = "cancel"
     STATE = "state.json"
+    ANSWERING = "answering.json"
     RESULT = "result.json"
 
 
@@ -256,6 +258,12 @@ def job_key(tenant: str, job_id: str, fact: JobFact) -> str:
     return f"{JOBS_PREFIX}{tenant}/{job_id}/{fact}"
 
 
+def split_job_key(key: str) -> tuple[str, str, str] | None:
+    """The tenant, the job and the object's own name of a key under a job; None of any other key."""
+    parts = key.removeprefix(JOBS_PREFIX).split("/")
+    return (parts[0], parts[1], parts[2]) if key.startswith(JOBS_PREFIX) and len(parts) == 3 else None
+
+
 def archived_result_key(tenant: str, job_id: str, nonce: str) -> str:
     """Where a failed result of a job that is run again is kept; ``nonce`` is the result's own."""
     return f"{JOBS_PREFIX}{tenant}/{job_id}/result-{nonce}.json"
@@ -266,8 +274,21 @@ def registry_key(runtime: str) -> str:
     return f"{REGISTRY_PREFIX}{runtime}.json"
 
 
+def workflow_key(runtime: str, workflow: str) -> str:
+    """Where a runtime's named workflow is kept, in the bucket for jobs."""
+    return f"{WORKFLOWS_PREFIX}{runtime}/{workflow}.json"
+
+
+def registered_runtime(key: str) -> str:
+    """The runtime whose entry in the registry has this key."""
+    return key.removeprefix(REGISTRY_PREFIX).removesuffix(".json")
+
+
 JOBS_PREFIX = "jobs/"
 REGISTRY_PREFIX = "runtimes/"
+WORKFLOWS_PREFIX = "workflows/"
+#: What the janitor remembers from one run to the next, in the bucket for jobs.
+JANITOR_KEY = "janitor.json"
 
 
 def output_folder(tenant: str, prefix: str | None, label: str) -> str:

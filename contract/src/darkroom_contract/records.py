@@ -54,8 +54,16 @@ class StateRecord(Fact):
     last_error: JobError | None = None
 
 
+class AnsweringRecord(Fact):
+    """``answering.json``, there while the janitor answers a job in place of a runtime that is gone."""
+
+    #: Random: tells whether the one that was stored first is the writer's own.
+    nonce: str
+    begun_at: Timestamp
+
+
 class ResultRecord(Fact):
-    """``result.json``, written once by the agent that finished first: what the client is told."""
+    """``result.json``, written once by the agent that finished first, or by the janitor: what the client is told."""
 
     status: Literal[JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED]
     #: The runtime that finished it, by its own name.

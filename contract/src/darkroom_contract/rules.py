@@ -63,3 +63,9 @@ LABEL = Grammar(
     "at most 32 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
     32,
 )
+
+
+def aws_id(prefix: str, what: str, digits: int = 17) -> Grammar:
+    """The id that EC2 and EFS give a thing: ``vpc-0123456789abcdef0``. Older ones have 8 digits."""
+    words = f"the id of {what}: {prefix}- and 8 to {digits} digits and letters from a to f"
+    return Grammar(f"{prefix}-[0-9a-f]{{8,{digits}}}", words, len(prefix) + 1 + digits)

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from darkroom_contract.names import JobFact, archived_result_key, job_key
-from darkroom_contract.records import CancelRecord, PublishedRecord, RequestRecord, ResultRecord, StateRecord
+from darkroom_contract.records import (
+    AnsweringRecord,
+    CancelRecord,
+    PublishedRecord,
+    RequestRecord,
+    ResultRecord,
+    StateRecord,
+)
 from darkroom_contract.types import Fact, utcnow
 from darkroom_contract.v1 import JobStatus
 
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _Record = TypeVar("_Record", bound=Fact)
-_Written = TypeVar("_Written", RequestRecord, CancelRecord, ResultRecord)
+_Written = TypeVar("_Written", RequestRecord, CancelRecord, AnsweringRecord, ResultRecord)
 
 
 class StateConflict(Exception):  # noqa: N818 - a conflict is what it is
@@ -71,6 +78,14 @@ class JobStore:
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with self._conflicts():
             return self._put(tenant, job_id, JobFact.STATE, state, **condition)
+
+    def begin_answer(self, tenant: str, job_id: str, record: AnsweringRecord) -> AnsweringRecord:
+        """Record that the janitor answers the job, unless one does: the record that is kept then."""
+        return self._create(tenant, job_id, JobFact.ANSWERING, record)
+
+    def end_answer(self, tenant: str, job_id: str) -> None:
+        """Record that the job is answered, and that its client was told."""
+        self._s3.delete_object(Bucket=self._bucket, Key=job_key(tenant, job_id, JobFact.ANSWERING))
 
     def create_result(self, tenant: str, job_id: str, record: ResultRecord) -> ResultRecord:
         """Record the result, unless the job has one: the one that is kept then. Compare nonces to tell."""

@@ -171,6 +171,8 @@ ClusterName = Annotated[
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!_.*'()=@+/-]{1,512}$"), AfterValidator(_safe_prefix)]
 AccountId = Annotated[str, Grammar("[0-9]{12}", "the twelve digits of an AWS account, in quotes", 12)]
 Region = Annotated[str, Grammar("[a-z]{2}(-[a-z]+){1,2}-[0-9]", "a region of AWS, us-east-1 say", 25)]
+#: An image by its digest, without a tag: it cannot change. Lambda and Kubernetes both take it so.
+IMAGE_BY_DIGEST = r"([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}"
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 S3Url = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+/.+$")]
 Timestamp = AwareDatetime
@@ -182,13 +184,13 @@ Context = Annotated[JsonValue, BeforeValidator(_context)]
 # Fields that are written only when they say something: a request without them keeps its fingerprint, and messages and
 # notifications of the AWS guidance's clients look as they did.
 
-_IF_ANY = Field(exclude_if=operator.not_)
+IF_ANY = Field(exclude_if=operator.not_)
 
 #: The format that the client wants its pictures in. None: as the engine makes them.
-Output = Annotated[OutputFormat | None, _IF_ANY]
+Output = Annotated[OutputFormat | None, IF_ANY]
 #: Whether the client wants a notification when its job begins, too.
-NotifyRunning = Annotated[bool, Field(strict=True), _IF_ANY]
+NotifyRunning = Annotated[bool, Field(strict=True), IF_ANY]
 #: How long a job took: ``wait`` (from the submission until the engine began it), ``fetch`` (its input pictures, within
 #: the wait), ``generate``, ``upload`` (its pictures, converted where that was asked for), and ``total`` from the
 #: submission to the result.
-Seconds = Annotated[dict[str, float], _IF_ANY]
+Seconds = Annotated[dict[str, float], IF_ANY]

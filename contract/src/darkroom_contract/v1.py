@@ -3,13 +3,15 @@
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from darkroom_contract.errors import JobError
 from darkroom_contract.job import Api, Job, new_job_id
+from darkroom_contract.rules import within
 from darkroom_contract.types import (
+    IF_ANY,
     Context,
     Fact,
     Identifier,
@@ -28,7 +30,9 @@ from darkroom_contract.types import (
 
 
 class SubmitRequest(Model):
-    """A body for ``POST /v1/jobs``."""
+    """A body for ``POST /v1/jobs``: with the engine's own request, or with the name of a workflow and its inputs."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["content"]}, {"required": ["workflow"]}]})
 
     #: Makes the request safe to repeat: the same id with the same body is one job, with another body it is refused.
     id: Identifier | None = None
@@ -38,7 +42,22 @@ class SubmitRequest(Model):
     context: Context = {}
     output: Output = None
     notify_running: NotifyRunning = False
-    content: JsonObject
+    content: JsonObject | None = None
+    #: One of the runtime's named workflows, in place of the content.
+    workflow: Annotated[RuntimeName | None, IF_ANY] = None
+    inputs: Annotated[JsonObject, IF_ANY] = {}
+
+    @model_validator(mode="after")
+    def _says_what_to_run(self) -> Self:
+        if self.workflow is None and self.content is None:
+            raise within(
+                "content", "content is missing: it must be an object, the engine's own request; or name a workflow"
+            )
+        if self.workflow is not None and self.content is not None:
+            raise within("workflow", "there is a content, too: leave one of them out")
+        if self.workflow is None and self.inputs:
+            raise within("inputs", "they are a workflow's: name it, or leave them out")
+        return self
 
     def fingerprint(self) -> str:
         """The SHA-256 of the request's meaning: key order and white space do not count."""
@@ -46,7 +65,7 @@ class SubmitRequest(Model):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_job(self, *, tenant: str) -> Job:
-        """The job that the request asks for."""
+        """The job that the request asks for; its content is empty until its workflow is filled in."""
         job_id = self.id or new_job_id()
         return Job(
             api=Api.V1,
@@ -57,7 +76,7 @@ class SubmitRequest(Model):
             task=self.task,
             prefix=self.prefix,
             context=self.context,
-            content=self.content,
+            content=self.content or {},
             output=self.output,
             notify_running=self.notify_running,
             submitted_at=utcnow(),

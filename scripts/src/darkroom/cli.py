@@ -26,7 +26,10 @@ from darkroom.dead_letters import DeadLetterQueue
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
+from darkroom.new_runtime import write_runtime
 from darkroom.prompting import UsageError, build_request, output_format, save_pictures, show_progress
+from darkroom.validate import ReportFormat, find_all, report
+from darkroom_contract.gpus import Gpu
 from darkroom_contract.records import Notification
 from darkroom_contract.types import Engine, PictureFormat
 from darkroom_contract.v1 import JobStatus, JobView
@@ -36,7 +39,8 @@ runtime_app = typer.Typer(no_args_is_help=True, help="Look after a model runtime
 app.add_typer(runtime_app, name="runtime")
 console = Console(highlight=False, soft_wrap=True)
 
-_LOCAL_CLUSTER = Path("clusters/local")
+_CLUSTERS = Path("clusters")
+_LOCAL_CLUSTER = _CLUSTERS / "local"
 _LOGS = Path(".demo/logs")
 _PICTURES = Path("pictures")
 #: As shells call the end by Ctrl-C.
@@ -59,8 +63,11 @@ def prompt(
     text: Annotated[str, typer.Argument(help="What to draw.")],
     image: Annotated[Path | None, typer.Option(help="A picture to start from.", exists=True, dir_okay=False)] = None,
     workflow: Annotated[
-        Path | None,
-        typer.Option(help="A ComfyUI workflow in API format with {{prompt}} in it.", exists=True, dir_okay=False),
+        str | None,
+        typer.Option(help="One of the runtime's workflows, or a file in ComfyUI's API format with {{prompt}} in it."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="name=value: an input of the named workflow. May be repeated.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same picture again.", min=0)] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", min=1, max=150)] = None,
@@ -77,7 +84,15 @@ def prompt(
     """Send a prompt, watch the job and save its pictures. Without a URL: to the local stack that runs."""
     with _clear_errors(), _client(url, api_key) as client:
         output = output_format(picture_format, quality)
-        request = build_request(uuid.uuid4().hex, runtime, text, image=image, workflow=workflow, seed=seed, steps=steps)
+        request = build_request(
+            uuid.uuid4().hex,
+            runtime,
+            text,
+            image=image,
+            workflow=workflow,
+            inputs=inputs or (),
+            settings={"seed": seed, "steps": steps},
+        )
         out.mkdir(parents=True, exist_ok=True)
         try:
             with console.status(f"sending to {client.url}"):
@@ -132,12 +147,57 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
         with _stack(files, "demo", runtime_url) as stack, Client(stack.url, stack.api_key) as client:
             console.print(f"[bold]POST {stack.url}/v1/jobs[/bold]  runtime={runtime}  prompt={escape(repr(text))}")
-            request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, seed=None, steps=None)
+            request = build_request(uuid.uuid4().hex, runtime, text, image=None, workflow=None, inputs=(), settings={})
             job = show_progress(console, client, client.submit(request), stack.check)
             notification = _await_notification(stack, job.id)
             console.print("notification")
             console.print_json(notification.to_json())
             _show_result(client, job, out)
+
+
+@app.command()
+def validate(
+    clusters: Annotated[
+        list[Path] | None, typer.Argument(help="The clusters' folders. All under clusters/ if none is given.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What the branch is compared with, to find removed runtimes. By default origin/main."),
+    ] = None,
+    style: Annotated[
+        ReportFormat, typer.Option("--format", help="For people, or as annotations of GitHub Actions.")
+    ] = ReportFormat.HUMAN,
+) -> None:
+    """Check clusters' folders: everything that Argo CD, Kubernetes or AWS would refuse, with file, line and remedy.
+
+    The exit status is 1 if anything is wrong. Notes are only worth knowing.
+    """
+    with _clear_errors():
+        folders = clusters or sorted(path for path in _CLUSTERS.iterdir() if path.is_dir())
+        findings = find_all(folders, base, None if clusters else _CLUSTERS)
+        report(console, folders, findings, style)
+        if any(finding.is_error for finding in findings):
+            raise typer.Exit(1)
+
+
+@runtime_app.command("new")
+def new_runtime(
+    name: Annotated[str, typer.Argument(help="The runtime's name: at most 32 lower-case letters, digits, hyphens.")],
+    engine: Annotated[Engine, typer.Option(help="The software that runs the model.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="The model's file, in the folder checkpoints/ of the models volume.")
+    ] = None,
+    gpu: Annotated[Gpu | None, typer.Option(help="The class of GPU. By default g5.")] = None,
+    cluster: ClusterFolder = _LOCAL_CLUSTER,
+) -> None:
+    """Write the file of a new model runtime, with its options and their defaults as comments."""
+    with _clear_errors():
+        path = write_runtime(cluster, name, engine, checkpoint, gpu)
+        console.print(f"[green]written[/green]  {escape(str(path))}")
+        console.print("[bold]next[/bold]     look through it, then check it, commit it and push it:")
+        console.print(f"         darkroom validate {escape(str(cluster))}")
+        console.print(f"         git add {escape(str(path))}")
+        console.print(f'         git commit -m "Serve {name}" && git push')
 
 
 @runtime_app.command("redrive")

@@ -3,7 +3,7 @@
 import base64
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,29 @@ def build_request(
     text: str,
     *,
     image: Path | None,
-    workflow: Path | None,
-    seed: int | None,
-    steps: int | None,
+    workflow: str | None,
+    inputs: Sequence[str],
+    settings: Mapping[str, int | None],
 ) -> SubmitRequest:
     """The request for a prompt; raises ``UsageError``.
 
-    Without a workflow it is a web UI's text-to-image, or image-to-image when there is an image.
+    ``workflow`` is a file, or else the name of one of the runtime's, with ``inputs`` as ``name=value``. Without it the
+    request is a web UI's text-to-image, or image-to-image when there is an image. ``settings`` are ``seed`` and
+    ``steps``; None is as they are.
     """
-    settings = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    if workflow is not None and not (workflow.endswith(".json") or Path(workflow).is_file()):
+        named: dict[str, Any] = {"prompt": text, **chosen} if text else {**chosen}
+        if image is not None:
+            named["image"] = _data_url(image)
+        named |= map(_input, inputs)
+        return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, workflow=workflow, inputs=named)
+    if inputs:
+        raise UsageError("--input goes with --workflow and the name of one of the runtime's workflows")
     if workflow is not None:
-        graph = _fill_in(_load_workflow(workflow), text, image, settings)
+        graph = _fill_in(_load_workflow(Path(workflow)), text, image, chosen)
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, content=graph)
-    content: dict[str, Any] = {"prompt": text, "steps": 20, "width": 512, "height": 512, **settings}
+    content: dict[str, Any] = {"prompt": text, "steps": 20, "width": 512, "height": 512, **chosen}
     if image is None:
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.TEXT_TO_IMAGE, content=content)
     content["init_images"] = [_base64(image)]
@@ -102,11 +112,27 @@ def _fill_in(graph: dict[str, Any], text: str, image: Path | None, settings: dic
             inputs[name] = settings[name]
             missing.discard(name)
         if node["class_type"] == "LoadImage" and image is not None:
-            inputs["image"] = f"data:image/{image.suffix.lstrip('.').lower()};base64,{_base64(image)}"
+            inputs["image"] = _data_url(image)
             missing.discard("LoadImage")
     if missing:
         raise UsageError(f"the workflow has no place for what is given: no {', '.join(sorted(missing))}")
     return filled
+
+
+def _input(text: str) -> tuple[str, Any]:
+    """An input and its value: what is no number, ``true`` or ``false``, nor in quotes, is a text as it stands."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UsageError(f"--input {text}: write it as name=value")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, parsed if isinstance(parsed, str | int | float) else value
+
+
+def _data_url(path: Path) -> str:
+    return f"data:image/{path.suffix.lstrip('.').lower()};base64,{_base64(path)}"
 
 
 def _base64(path: Path) -> str:

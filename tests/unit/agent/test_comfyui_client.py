@@ -730,7 +730,7 @@ def test_a_run_that_somebody_else_interrupts_may_be_tried_again(slow_comfyui: st
 
 def test_a_cached_file_that_is_gone_is_saved_again(comfyui: str) -> None:
     [first] = generate(client(comfyui)).pictures
-    transport = LostFiles("ComfyUI_")
+    transport = LostFiles("ComfyUI_00001_")
     [again] = generate(troubled(comfyui, transport)).pictures
     assert transport.prompts == 2
     assert Image.open(io.BytesIO(again)).tobytes() == Image.open(io.BytesIO(first)).tobytes()

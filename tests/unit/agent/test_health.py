@@ -1,11 +1,13 @@
 """What probes and Prometheus are answered."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
 
+from darkroom_agent import health
 from darkroom_agent.health import serving_health
 from darkroom_agent.metrics import Metrics
 
@@ -56,6 +58,19 @@ def test_a_page_that_fails_leaves_the_checks_as_they_are(served: Served) -> None
     served.metrics.messages_in_flight.set_function(lambda: 1 / 0)
     assert served.get("/metrics").status_code == 500
     assert served.get("/healthz").status_code == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
+def test_probes_come_by_ipv4_and_by_ipv6() -> None:
+    with serving_health(0, {"/healthz": lambda: True}) as port:
+        answers = [httpx.get(f"http://{host}:{port}/healthz") for host in ("127.0.0.1", "[::1]")]
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_probes_come_by_ipv4_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health._Server, "address_family", socket.AF_INET)
+    with serving_health(0, {"/healthz": lambda: True}) as port:
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
 def test_nobody_listens_after_the_context() -> None:

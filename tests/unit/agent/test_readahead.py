@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from darkroom_agent import readahead
+from tests.unit.agent.support import eventually
 
 COMMAND = [sys.executable, "-m", "darkroom_agent.readahead"]
 DEADLINE = 30
@@ -128,10 +128,8 @@ def test_a_sidecar_is_ready_when_everything_is_read_and_stays(tmp_path: Path) ->
     with subprocess.Popen([*COMMAND, model, "--forever", "--ready-file", ready], stdout=subprocess.PIPE) as process:
         with model.open("wb", buffering=0) as writer:
             writer.write(MUCH)
-            assert run("--check", ready).returncode == 1
-        deadline = time.monotonic() + DEADLINE
-        while run("--check", ready).returncode == 1:
-            assert time.monotonic() < deadline
+            assert not ready.exists()
+        eventually(ready.exists)
         assert process.poll() is None
         process.terminate()
         assert process.wait(DEADLINE) == 0

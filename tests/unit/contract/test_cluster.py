@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from darkroom_contract.cluster import Alarms, Cluster, FileSystem
+from darkroom_contract.cluster import Alarms, Cluster, FileSystem, Images
+from darkroom_contract.gpus import GPUS_PER_MACHINE, Gpu
 from darkroom_contract.subscribers import Subscriber
 
 CLUSTER = {"name": "studio", "account": "111122223333", "region": "eu-west-1", "eksName": "studio"}
@@ -145,3 +146,75 @@ def test_a_wrong_field_is_refused_by_its_name(fields: dict[str, Any], said: str)
 def test_an_alarm_comes_long_before_sqs_throws_a_prompt_away() -> None:
     limit = next(item for item in Alarms.model_fields["longest_wait_minutes"].metadata if hasattr(item, "le"))
     assert limit.le * 60 <= 14 * 24 * 60 * 60 / 2
+
+
+def test_a_cluster_has_g5_nodes_with_their_own_disks_unless_it_says_otherwise() -> None:
+    (pool,) = described().gpu_nodes.pools
+    assert (pool.gpu, pool.capacity, pool.max_gpus) == ("g5", "any", 8)
+    assert described().gpu_nodes.raid0
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "https://git.example.com/team/darkroom.git",
+        "git@git.example.com:team/darkroom.git",
+        "ssh://git@git.example.com:2222/team/darkroom.git",
+    ],
+)
+def test_argo_cd_clones_by_https_or_ssh(repository: str) -> None:
+    gitops = described(gitops={"repository": repository}).gitops
+    assert gitops is not None
+    assert (gitops.repository, gitops.revision, gitops.webhook) == (repository, "main", False)
+
+
+@pytest.mark.parametrize("repository", ["http://10.0.0.1:3000/darkroom.git", "git://host/x", "file:///srv/darkroom"])
+def test_a_repository_that_anyone_could_forge_is_for_an_emulator_alone(repository: str) -> None:
+    gitops = {"gitops": {"repository": repository}}
+    assert "gitops.repository: whoever is between could change" in refusals(gitops)
+    assert described(**gitops, emulator={"endpoint": "http://10.0.0.1:5000"}).emulator
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"gitops": {"repository": "darkroom"}},
+            "gitops.repository: Value error, it has to be the URL that Git clones",
+        ),
+        ({"gitops": {"repository": "https://me:secret@example.com/x"}}, "gitops: repository: it must not carry"),
+        ({"gitops": {"repository": "https://token@example.com/x"}}, "gitops: repository: it must not carry"),
+        ({"gitops": {"repository": "https://example.com/x", "revision": "-x"}}, "gitops.revision: Value error"),
+        ({"gpuNodes": {"pools": []}}, "gpuNodes.pools: Tuple should have at least 1 item"),
+        ({"gpuNodes": {"pools": [{"gpu": "g5"}, {"gpu": "g5", "capacity": "spot"}]}}, "two pools have the same gpu"),
+        ({"gpuNodes": {"pools": [{"gpu": "g5", "maxGpus": 0}]}}, "gpuNodes.pools.0.maxGpus: "),
+        ({"gpuNodes": {"pools": [{"gpu": "p4d", "maxGpus": 4}]}}, "maxGpus: a machine of p4d has 8 GPUs"),
+        ({"gpuNodes": {"pools": [{"gpu": "p4d", "maxGpus": 4}]}}, "never bought: make it 8"),
+        ({"gpuNodes": {"pools": [{"gpu": "p4d", "maxGpus": 20}]}}, "make it 16 or 24"),
+        ({"gpuNodes": {"imageSnapshotId": "snap-0123456789abcdef0"}}, "gpuNodes: imageSnapshotId: with raid0"),
+        ({"gpuNodes": {"raid0": False, "imageSnapshotId": "images"}}, "it has to be the id of a snapshot: snap-"),
+        ({"emulator": {"endpoint": "10.0.0.1:5000"}}, "emulator.endpoint: Value error, it has to be a URL of a host"),
+        ({"emulator": {"endpoint": "http://user@10.0.0.1"}}, "emulator.endpoint: Value error, it has to be a URL"),
+    ],
+)
+def test_what_gitops_and_nodes_cannot_be_is_refused(fields: dict[str, Any], said: str) -> None:
+    assert said in refusals(fields)
+
+
+@pytest.mark.parametrize("gpu", Gpu)
+def test_a_pool_of_which_only_the_gpu_is_said_buys_whole_machines(gpu: Gpu) -> None:
+    (pool,) = described(gpuNodes={"pools": [{"gpu": gpu}]}).gpu_nodes.pools
+    assert pool.max_gpus % GPUS_PER_MACHINE[gpu] == 0
+
+
+def test_a_snapshot_has_the_images_where_raid0_has_not() -> None:
+    nodes = described(gpuNodes={"raid0": False, "imageSnapshotId": "snap-0123456789abcdef0"}).gpu_nodes
+    assert nodes.image_snapshot_id == "snap-0123456789abcdef0"
+
+
+def test_an_image_is_a_digest_or_not_built_yet() -> None:
+    digest = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/darkroom/agent@sha256:{'a' * 64}"
+    assert Images(agent=digest).api == ""
+    for wrong in ("darkroom/agent:1.0", digest[:-1], f"darkroom/agent:1.0@sha256:{'a' * 64}", f"{digest}\n"):
+        with pytest.raises(ValidationError, match="an image by its digest"):
+            Images(agent=wrong)

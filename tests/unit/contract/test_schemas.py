@@ -1,6 +1,7 @@
 """The published schemas are the models', and say what the models say."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,62 @@ from darkroom_contract import openapi, schemas
 from darkroom_contract.errors import ErrorResponse
 from tests.unit.contract.test_jobs import v1alpha1_body
 
-PUBLISHED = Path(__file__).parents[3] / "contract" / "schemas"
+ROOT = Path(__file__).parents[3]
+PUBLISHED = ROOT / "contract" / "schemas"
 
 
 @pytest.mark.parametrize("name", schemas.documents())
 def test_the_published_schemas_are_current(name: str) -> None:
     assert json.loads((PUBLISHED / name).read_text()) == schemas.documents()[name], "run make schemas"
+
+
+@pytest.mark.parametrize("name", schemas.chart_documents())
+def test_the_schemas_of_the_charts_values_are_current(name: str) -> None:
+    assert json.loads((ROOT / "apps" / name).read_text()) == schemas.chart_documents()[name], "run make schemas"
+
+
+@pytest.mark.parametrize("name", ["cluster", "images", "runtime", "workflows"])
+def test_a_file_has_one_key_and_no_field_that_is_not_described(name: str) -> None:
+    def objects(schema: Any) -> list[dict[str, Any]]:
+        parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+        inner = [each for part in parts for each in objects(part)]
+        return [schema, *inner] if isinstance(schema, dict) and "properties" in schema else inner
+
+    schema = schemas.documents()[f"{name}.schema.json"]
+    assert list(schema["properties"]) == schema["required"] == [name]
+    assert all(part["additionalProperties"] is False for part in objects(schema))
+
+
+def test_go_which_helm_is_written_in_can_read_every_pattern() -> None:
+    patterns: set[str] = set()
+
+    def note(part: dict[str, Any]) -> dict[str, Any]:
+        patterns.update(pattern for pattern in (part.get("pattern"),) if isinstance(pattern, str))
+        return part
+
+    json.loads(json.dumps(schemas.chart_documents()), object_hook=note)
+    assert patterns
+    assert not [pattern for pattern in patterns if "(?" in pattern or re.search(r"\\[1-9]", pattern)]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "wrong"),
+    [
+        ({"engine": "sdwebui", "checkpoint": None, "resources": {"cpu": 4}}, None),
+        ({"engine": "sdwebui", "checkpoint": "a.safetensors", "resources": {"cpu": "3500m"}}, None),
+        ({"engine": "sdwebui", "checkpoint": "/a"}, ["runtime", "checkpoint"]),
+        ({"engine": "sdwebui", "image": "latest"}, ["runtime", "image"]),
+        ({"engine": "sdwebui", "resources": {"cpu": []}}, ["runtime", "resources", "cpu"]),
+    ],
+)
+def test_helm_says_of_an_optional_field_only_why_its_value_does_not_fit(
+    runtime: dict[str, Any], wrong: list[str] | None
+) -> None:
+    cluster = {"name": "ours", "account": "123456789012", "region": "eu-west-1", "eksName": "ours"}
+    schema = schemas.chart_documents()["sd-runtime/values.schema.json"]
+    values = {"name": "sdxl", "cluster": cluster, "runtime": runtime}
+    errors = list(Draft202012Validator(schema).iter_errors(values))
+    assert [list(error.absolute_path) for error in errors] == ([wrong] if wrong else [])
 
 
 def test_nothing_else_is_published() -> None:

@@ -52,7 +52,7 @@ class World:
         )
         with_efs = cluster.model_copy(update={"models": Models(efs=self._network())})
         runtime = Runtime(engine=Engine.SDWEBUI, checkpoint="a.safetensors")
-        place = {"namespace": "darkroom", "service_account": "runtime-sdxl"}
+        of_sdxl = ModelRuntimeSpec.of("sdxl", runtime, cluster, namespace="darkroom", service_account="runtime-sdxl")
         specs = {
             "buckets": ("Storage", StorageSpec.of(cluster)),
             "file system": ("Storage", StorageSpec.of(with_efs)),
@@ -60,7 +60,7 @@ class World:
                 "PromptApi",
                 PromptApiSpec(cluster=cluster.location, tenants=cluster.tenants, image=IMAGE, alarms=cluster.alarms),
             ),
-            "runtime": ("ModelRuntime", ModelRuntimeSpec.of("sdxl", runtime, cluster, **place)),
+            "runtime": ("ModelRuntime", of_sdxl),
             "access": ("ClusterAccess", ClusterAccessSpec.of(cluster)),
         }
         for composite, (kind, spec) in specs.items():

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ def build(
     text: str = "a cat",
     *,
     image: Path | None = None,
-    workflow: Path | None = None,
+    workflow: Path | str | None = None,
+    inputs: Sequence[str] = (),
     seed: int | None = None,
     steps: int | None = None,
 ) -> SubmitRequest:
-    return build_request("a", "runtime", text, image=image, workflow=workflow, seed=seed, steps=steps)
+    named = str(workflow) if workflow else None
+    settings = {"seed": seed, "steps": steps}
+    return build_request("a", "runtime", text, image=image, workflow=named, inputs=inputs, settings=settings)
+
+
+def content(request: SubmitRequest) -> dict[str, Any]:
+    assert request.content is not None
+    return request.content
 
 
 @pytest.fixture
@@ -43,7 +52,7 @@ def test_words_alone_are_text_to_image() -> None:
     request = build()
     assert (request.id, request.runtime, request.task) == ("a", "runtime", Task.TEXT_TO_IMAGE)
     assert request.content == {"prompt": "a cat", "steps": 20, "width": 512, "height": 512}
-    assert build(seed=0).content["seed"] == 0
+    assert content(build(seed=0))["seed"] == 0
 
 
 def test_a_format_may_be_asked_for_with_or_without_a_quality() -> None:
@@ -61,30 +70,30 @@ def test_a_quality_of_nothing_is_refused(picture_format: PictureFormat | None) -
 def test_words_with_a_picture_are_image_to_image(image: Path) -> None:
     request = build(image=image)
     assert request.task is Task.IMAGE_TO_IMAGE
-    assert request.content["init_images"] == [base64.b64encode(b"picture").decode()]
+    assert content(request)["init_images"] == [base64.b64encode(b"picture").decode()]
 
 
 def test_a_workflow_gets_the_words_and_the_picture_in_their_places(workflow: Path, image: Path) -> None:
     request = build('"quoted" {}', workflow=workflow, image=image)
     assert request.task is Task.PIPELINE
-    nodes: dict[str, Any] = request.content
+    nodes = content(request)
     assert nodes["2"]["inputs"]["text"] == '"quoted" {}, oil on canvas'
     assert nodes["2"]["inputs"]["clip"] == ["3", 1]
     assert nodes["1"]["inputs"]["image"] == "data:image/png;base64," + base64.b64encode(b"picture").decode()
-    without: dict[str, Any] = build(workflow=workflow).content
+    without = content(build(workflow=workflow))
     assert without["1"]["inputs"]["image"] == "example.png"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("text", "said"),
     [
         ("{", "workflow.json: "),
         ('{"nodes": []}', "not a workflow in API format"),
         ('{"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}', r"no place for what is given: no \{\{prompt\}\}"),
     ],
 )
-def test_a_workflow_that_cannot_be_used_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "workflow.json").write_text(content)
+def test_a_workflow_that_cannot_be_used_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "workflow.json").write_text(text)
     with pytest.raises(UsageError, match=said):
         build(workflow=tmp_path / "workflow.json")
 
@@ -93,8 +102,8 @@ def test_a_workflow_takes_the_seed_and_the_steps_where_it_has_them(tmp_path: Pat
     path = tmp_path / "workflow.json"
     inputs = {"seed": 1, "steps": 20, "text": "{{prompt}}"}
     path.write_text(json.dumps({"1": {"class_type": "KSampler", "inputs": inputs}}))
-    content: dict[str, Any] = build(workflow=path, seed=7, steps=4).content
-    assert content["1"]["inputs"] == {"seed": 7, "steps": 4, "text": "a cat"}
+    nodes = content(build(workflow=path, seed=7, steps=4))
+    assert nodes["1"]["inputs"] == {"seed": 7, "steps": 4, "text": "a cat"}
 
 
 def test_what_a_workflow_has_no_place_for_is_refused(tmp_path: Path, image: Path) -> None:
@@ -107,3 +116,30 @@ def test_what_a_workflow_has_no_place_for_is_refused(tmp_path: Path, image: Path
 def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{tmp_path}: "):
         build(image=tmp_path)
+
+
+def test_a_workflow_that_is_no_file_is_one_of_the_runtime_s(image: Path) -> None:
+    request = build(workflow="portrait", image=image, seed=7, inputs=["steps=30", "cfg=7.5", "tiled=true", "lora=a=b"])
+    assert (request.task, request.workflow, request.content) == (Task.PIPELINE, "portrait", None)
+    picture = "data:image/png;base64," + base64.b64encode(b"picture").decode()
+    said = {"prompt": "a cat", "seed": 7, "image": picture, "steps": 30, "cfg": 7.5, "tiled": True, "lora": "a=b"}
+    assert request.inputs == said
+
+
+def test_an_input_is_a_text_unless_it_is_a_number_or_a_truth() -> None:
+    inputs = ["a=null", "b=[1]", 'c="30"', "d=", "e={x", "prompt=a dog"]
+    assert build("", workflow="w", inputs=inputs[:5]).inputs == {"a": "null", "b": "[1]", "c": "30", "d": "", "e": "{x"}
+    assert build(workflow="w", inputs=inputs[5:]).inputs == {"prompt": "a dog"}
+
+
+@pytest.mark.parametrize(
+    ("workflow", "inputs", "said"),
+    [
+        ("portrait", ["steps"], "--input steps: write it as name=value"),
+        (None, ["steps=3"], "--input goes with --workflow and the name"),
+        ("there-is-none.json", [], "there-is-none.json: "),
+    ],
+)
+def test_inputs_that_cannot_be_meant_are_refused(workflow: str | None, inputs: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build(workflow=workflow, inputs=inputs)

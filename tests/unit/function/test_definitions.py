@@ -25,7 +25,8 @@ PUBLISHED = Path(__file__).parents[3] / "crossplane" / "apis"
 WORDS = {
     *("type", "description", "default", "enum", "format", "pattern", "required", "properties", "items", "nullable"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
-    *("additionalProperties", "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
+    *("additionalProperties", "maxProperties", "x-kubernetes-preserve-unknown-fields"),
+    *("x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 #: One of what most have, and one of every option.
 EXAMPLES = ("example.yaml", "example-full.yaml")
@@ -80,15 +81,15 @@ def example(api: Api, file: str) -> dict[str, Any]:
     return loaded
 
 
-def said(value: Any, place: str = "") -> Iterator[str]:
-    """The places of all values."""
+def said(value: Any, schema: dict[str, Any], place: str = "") -> Iterator[str]:
+    """The places of all values that the schema knows of."""
     yield place
-    if isinstance(value, list):
-        for item in value:
-            yield from said(item, f"{place}[]")
-    if isinstance(value, dict):
-        for name, field in value.items():
-            yield from said(field, f"{place}.{name}")
+    for word in {"items", "additionalProperties"} & schema.keys():
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from said(item, schema[word], f"{place}[]")
+    for name, field in schema.get("properties", {}).items():
+        if name in value:
+            yield from said(value[name], field, f"{place}.{name}")
 
 
 @pytest.mark.parametrize("path", definitions.documents())
@@ -110,7 +111,7 @@ def test_every_kind_is_published_with_an_example_and_nothing_else_is() -> None:
 @by_kind
 def test_a_full_example_says_every_option(api: Api) -> None:
     options = {place for place, _ in parts(schema_of(api)["properties"]["spec"])}
-    assert set(said(example(api, "example-full.yaml")["spec"])) == options
+    assert set(said(example(api, "example-full.yaml")["spec"], schema_of(api)["properties"]["spec"])) == options
 
 
 @pytest.mark.parametrize("file", EXAMPLES)
@@ -128,9 +129,10 @@ def test_an_example_is_valid_and_becomes_something(api: Api, file: str) -> None:
 def test_a_schema_is_structural(api: Api) -> None:
     for place, schema in parts(schema_of(api)):
         assert schema.keys() <= WORDS, place
-        assert schema["type"] in {"object", "array", "string", "integer", "number", "boolean"}, place
+        anything = schema.get("x-kubernetes-preserve-unknown-fields")
+        assert anything or schema["type"] in {"object", "array", "string", "integer", "number", "boolean"}, place
         assert not {"properties", "additionalProperties"} <= schema.keys(), place
-        assert schema["type"] != "array" or "items" in schema, place
+        assert schema.get("type") != "array" or "items" in schema, place
         if "default" in schema:
             jsonschema.Draft4Validator(schema).validate(schema["default"])
 
@@ -148,7 +150,7 @@ def test_a_pattern_is_one_that_go_reads_alike(api: Api) -> None:
 @by_kind
 def test_what_a_rule_reads_is_short_enough_for_its_cost(api: Api) -> None:
     for place, schema in parts(schema_of(api)):
-        if schema["type"] == "string" and "x-kubernetes-validations" in schema:
+        if schema.get("type") == "string" and "x-kubernetes-validations" in schema:
             assert "maxLength" in schema, place
 
 

@@ -3,7 +3,6 @@
 ComfyUI keeps a queue of its own: the next prompt waits there while one runs, and each is stopped by its id.
 """
 
-import hashlib
 import uuid
 from contextlib import suppress
 from enum import StrEnum
@@ -34,10 +33,12 @@ from darkroom_agent.engines.comfyui_data import (
     check_status,
     files,
     is_success,
+    named_files,
     refusal,
-    with_other_file_names,
+    with_nodes_anew,
 )
 from darkroom_agent.engines.comfyui_events import Events
+from darkroom_agent.engines.comfyui_files import Leftovers, input_name
 from darkroom_agent.errors import (
     EngineFailedError,
     EngineLostError,
@@ -68,6 +69,7 @@ _MOST_SILENT_SECONDS = 300.0
 _STOP_SECONDS = 15.0
 _STOP_POLL_SECONDS = 0.5
 _STOP_TIMEOUT_SECONDS = 5.0
+_FILE_GONE = "ComfyUI does not find a file that it saved"
 
 
 class _Place(StrEnum):
@@ -78,7 +80,12 @@ class _Place(StrEnum):
 
 
 class _CachedFileGoneError(EngineFailedError):
-    """A file of an earlier prompt, which ComfyUI has in its cache and no longer on its disk."""
+    """Files of an earlier prompt, which ComfyUI has in its cache and no longer on its disk."""
+
+    def __init__(self, node: str, cached_nodes: set[str]) -> None:
+        """``cached_nodes`` are those that have to be executed again; ``node`` is the one to tell."""
+        super().__init__(_FILE_GONE, node=node)
+        self.cached_nodes = cached_nodes
 
 
 class ComfyUI:
@@ -93,6 +100,7 @@ class ComfyUI:
         self._events = Events(f"ws{url.removeprefix('http')}/ws")
         self._allowed_nodes = settings.allowed_nodes
         self._denied_nodes = settings.denied_nodes
+        self._leftovers = Leftovers(settings)
         self._line = Line(lambda: self.is_hung)
         #: The prompts that ComfyUI did not let go of.
         self._unstopped: set[str] = set()
@@ -114,14 +122,11 @@ class ComfyUI:
         return found
 
     def attach(self, picture: bytes) -> str:
-        """Upload a picture under a name made of its bytes: the same picture is one file, and ComfyUI's caches help.
-
-        Nothing is overwritten: a prompt may be reading the file.
-        """
-        kind = media_type(picture)
-        name = f"darkroom-{hashlib.sha256(picture).hexdigest()}{kind.extension}"
+        """Upload a picture. Nothing is overwritten: a prompt may be reading the file."""
+        name = input_name(picture)
+        self._leftovers.keep_input(name)
         with transport_errors():
-            response = self._http.post("/upload/image", files={"image": (name, picture, kind.name)})
+            response = self._http.post("/upload/image", files={"image": (name, picture, media_type(picture).name)})
         if response.status_code != 200:
             raise EngineFailedError(f"ComfyUI answers the upload of an input with {response.status_code}")
         stored = response.json()
@@ -132,10 +137,11 @@ class ComfyUI:
         check_classes(job.content, self._allowed_nodes, self._denied_nodes)
         try:
             return self._output(job.content, run.id, run)
-        except _CachedFileGoneError:
+        except _CachedFileGoneError as error:
             log.info("files in ComfyUI's cache are gone from its disk")
+            nodes = error.cached_nodes
         other_id = str(uuid.uuid4())
-        return self._output(with_other_file_names(job.content, other_id[:8]), other_id, run)
+        return self._output(with_nodes_anew(job.content, nodes, other_id), other_id, run)
 
     def failed_response(self, job: Job, error: JobError, reason: JsonValue) -> dict[str, JsonValue]:  # noqa: ARG002
         """The record of a job that failed: the AWS guidance's, which does not say why."""
@@ -149,7 +155,7 @@ class ComfyUI:
             check_status(entry)
             pictures = self._pictures(entry)
         finally:
-            self._forget(prompt_id)
+            self._forget(prompt_id, entry)
         if not pictures:
             raise NoPicturesError("the workflow saved no file; let it end in a node that does, SaveImage say")
         return Output(pictures, {"code": 200})
@@ -169,9 +175,10 @@ class ComfyUI:
                 self._stop(prompt_id, run)
                 # What was finished all the same is not thrown away, unless the client wants it no more.
                 is_wanted = isinstance(error, (HandedBackError, TransientError))
-                if is_wanted and (entry := self._finished(prompt_id)):
+                entry = self._remembered(prompt_id)
+                if is_wanted and entry and is_success(entry):
                     return prompt_id, entry
-                self._forget(prompt_id)
+                self._forget(prompt_id, entry)
                 raise
 
     def _post(self, workflow: Workflow, prompt_id: str) -> dict[str, Any]:
@@ -259,11 +266,10 @@ class ComfyUI:
             self._http.post("/queue", json={"delete": [prompt_id]}, timeout=_STOP_TIMEOUT_SECONDS)
         return place is None
 
-    def _finished(self, prompt_id: str) -> Entry | None:
-        """The entry of a prompt that came to a good end before it could be stopped."""
+    def _remembered(self, prompt_id: str) -> Entry | None:
+        """The entry of a prompt, if there is one, and ComfyUI gives it."""
         with suppress(httpx.HTTPError):
-            entry = self._history(prompt_id)
-            return entry if entry and is_success(entry) else None
+            return self._history(prompt_id)
         return None
 
     def _history(self, prompt_id: str) -> Entry | None:
@@ -283,22 +289,27 @@ class ComfyUI:
             raise httpx.DecodingError(f"{path} is answered with something else than JSON")
         return answer
 
-    def _forget(self, prompt_id: str) -> None:
-        """Have ComfyUI forget a prompt that has ended; it would remember thousands."""
+    def _forget(self, prompt_id: str, entry: Entry | None) -> None:
+        """Have ComfyUI forget a prompt that has ended, and delete its files; it would keep thousands."""
         with suppress(httpx.HTTPError):
             self._http.post("/history", json={"delete": [prompt_id]}, timeout=_STOP_TIMEOUT_SECONDS)
+        if entry:
+            # Those of cached nodes are an earlier prompt's: they are gone, or others have their names by now.
+            cached = cached_nodes(entry)
+            self._leftovers.delete(file for node, file in named_files(entry) if node not in cached)
 
     # The files of a prompt that has ended
 
     def _pictures(self, entry: Entry) -> tuple[bytes, ...]:
         pictures: list[bytes] = []
-        cached = cached_nodes(entry)
-        for node, file in files(entry):
-            left = MAX_OUTPUT_BYTES - sum(map(len, pictures))
-            picture = self._view(file, node, left)
+        made = files(entry)
+        cached = cached_nodes(entry) & {node for node, _ in made}
+        for node, file in made:
+            if node in cached and self._leftovers.are_deleted:
+                raise _CachedFileGoneError(node, cached)
+            picture = self._view(file, node, MAX_OUTPUT_BYTES - sum(map(len, pictures)))
             if picture is None:
-                kind = _CachedFileGoneError if node in cached else EngineFailedError
-                raise kind("ComfyUI does not find a file that it saved", node=node)
+                raise _CachedFileGoneError(node, cached) if node in cached else EngineFailedError(_FILE_GONE, node=node)
             pictures.append(picture)
         return tuple(pictures)
 

@@ -1,7 +1,7 @@
 """What a workflow says, and what ComfyUI's answers say about it. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -45,23 +45,21 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def with_other_file_names(workflow: Workflow, suffix: str) -> Workflow:
-    """The workflow with a suffix to the names of the files that it saves.
+def with_nodes_anew(workflow: Workflow, nodes: Collection[str], run: str) -> Workflow:
+    """The workflow with nodes that ComfyUI does not find in its cache, because of an input of the run's own.
 
-    ComfyUI caches a node's output by the node's inputs and those of all that it depends on
-    (``CacheKeySetInputSignature`` in comfy_execution/caching.py), so that these nodes are executed again, and no other.
+    ComfyUI caches a node's output by all inputs that the prompt gives to it and to all that it depends on
+    (``CacheKeySetInputSignature`` in comfy_execution/caching.py), and leaves inputs away that the node does not have
+    (``get_input_data`` in execution.py): these nodes are executed again, and those that depend on them, and no other.
     """
-    return {node: _with_suffix(content, suffix) for node, content in workflow.items()}
+    return {node: _anew(content, run) if node in nodes else content for node, content in workflow.items()}
 
 
-def _with_suffix(content: JsonValue, suffix: str) -> JsonValue:
+def _anew(content: JsonValue, run: str) -> JsonValue:
     inputs = content.get("inputs") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not isinstance(inputs, dict) or "filename_prefix" not in inputs:
+    if not isinstance(content, dict) or not isinstance(inputs, dict):
         return content
-    prefix = inputs["filename_prefix"]
-    # It may be a link to another node's output.
-    name = prefix if isinstance(prefix, str) else "ComfyUI"
-    return {**content, "inputs": {**inputs, "filename_prefix": f"{name}-{suffix}"}}
+    return {**content, "inputs": {**inputs, "darkroom_run": run}}
 
 
 def refusal(answer: JsonValue) -> EngineRefusedError:
@@ -123,17 +121,22 @@ def cached_nodes(entry: Entry) -> set[str]:
     return {node for name, data in _messages(entry) if name == "execution_cached" for node in data.get("nodes") or []}
 
 
-def files(entry: Entry) -> list[tuple[str, File]]:
-    """Every file that the workflow's nodes name, with its node: those to keep, or else the previews.
+def named_files(entry: Entry) -> list[tuple[str, File]]:
+    """Every file that the workflow's nodes name, with its node.
 
     Nodes name them under their medium: ``images`` (SaveVideo's too), ``gifs`` (VHS_VideoCombine), ``audio``.
     """
-    named = [
+    return [
         (node, item)
         for node, media in (entry.get("outputs") or {}).items()
         for medium in media.values()
         for item in (medium if isinstance(medium, list) else [])
         if isinstance(item, dict) and item.get("filename")
     ]
+
+
+def files(entry: Entry) -> list[tuple[str, File]]:
+    """What a job made, with its node: the files that are to be kept, or else the previews."""
+    named = named_files(entry)
     kept = [(node, file) for node, file in named if file.get("type") == "output"]
     return kept or [(node, file) for node, file in named if file.get("type") == "temp"]

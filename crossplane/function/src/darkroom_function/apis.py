@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from darkroom_contract.cluster import (
@@ -25,7 +25,8 @@ from darkroom_contract.cluster import (
 from darkroom_contract.rules import WITHIN, Grammar, rule, rules
 from darkroom_contract.runtime import Checkpoint, Runtime
 from darkroom_contract.subscribers import REACHABLE_QUEUES, Subscribers, check_subscribers
-from darkroom_contract.types import Description, Engine, Label
+from darkroom_contract.types import IMAGE_BY_DIGEST, Description, Engine, Label
+from darkroom_contract.workflows import Workflow, Workflows
 
 #: The composites' API group and version.
 GROUP, VERSION = "darkroom.dev", "v1alpha1"
@@ -43,7 +44,7 @@ _DnsLabel = Annotated[
 _ImageByDigest = Annotated[
     str,
     Grammar(
-        r"([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*@sha256:[0-9a-f]{64}",
+        IMAGE_BY_DIGEST,
         "an image by its digest, without a tag, and from ECR, since Lambda takes no other registry's: "
         "<account>.dkr.ecr.<region>.amazonaws.com/<repository>@sha256:<digest>",
         512,
@@ -207,6 +208,15 @@ class ModelRuntimeSpec(Description):
     """Further buckets that input pictures may come from: at most 20."""
     alarms: Alarms | None = None
     """Who is told when its jobs wait long or are given up: nobody when absent."""
+    workflows: Workflows = {}
+    """Its named workflows (ComfyUI only): none when absent. Half a MiB of JSON in all, a quarter of one for each."""
+
+    @field_validator("workflows")
+    @classmethod
+    def _are_for_comfyui(cls, workflows: dict[str, Workflow], info: ValidationInfo) -> dict[str, Workflow]:
+        if workflows and info.data.get("engine") is Engine.SDWEBUI:
+            raise ValueError("only ComfyUI has workflows: leave them out")
+        return workflows
 
     @model_validator(mode="after")
     def _is_within_reach(self) -> Self:
@@ -214,7 +224,16 @@ class ModelRuntimeSpec(Description):
         return self
 
     @classmethod
-    def of(cls, name: str, runtime: Runtime, cluster: Cluster, *, namespace: str, service_account: str) -> Self:
+    def of(
+        cls,
+        name: str,
+        runtime: Runtime,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        service_account: str,
+        workflows: Mapping[str, Workflow] | None = None,
+    ) -> Self:
         """What the runtime's description asks for."""
         return cls(
             name=name,
@@ -227,6 +246,7 @@ class ModelRuntimeSpec(Description):
             service_account=service_account,
             input_buckets=cluster.input_buckets,
             alarms=cluster.alarms,
+            workflows=dict(workflows or {}),
         )
 
 
@@ -251,7 +271,7 @@ class ServiceAccount(Description):
 
 
 class ClusterAccessSpec(Description):
-    """What KEDA, Karpenter, its nodes and Mountpoint may do in AWS."""
+    """What KEDA, Karpenter, its nodes, Mountpoint and the janitor may do in AWS."""
 
     cluster: _Cluster
     keda: ServiceAccount = ServiceAccount(namespace="keda", name="keda-operator")
@@ -260,6 +280,8 @@ class ClusterAccessSpec(Description):
     """The service account of Karpenter's controller."""
     mountpoint: ServiceAccount = ServiceAccount(namespace="kube-system", name="s3-csi-driver-sa")
     """The service account of the Mountpoint CSI driver on the nodes, which hands its credentials to every mount."""
+    janitor: ServiceAccount = ServiceAccount(namespace="darkroom", name="janitor")
+    """The service account of the janitor, which answers the jobs of runtimes that are gone."""
     protected: bool = True
     """Whether the composite, with the nodes' role, is protected from deletion."""
 
@@ -284,6 +306,8 @@ class ClusterAccessStatus(Description):
     """The role of Karpenter's controller."""
     mountpoint_role_arn: str
     """The role of Mountpoint."""
+    janitor_role_arn: str
+    """The role of the janitor."""
 
 
 class InvalidSpec(Exception):  # noqa: N818 - it names what the spec is

@@ -20,5 +20,6 @@ def documents(cluster: Cluster) -> dict[str, str]:
         Actor.KARPENTER: node_permissions.karpenter(names, cluster.eks_name),
         Actor.NODE: node_permissions.node(names, cluster.eks_name),
         Actor.MOUNTPOINT: permissions.mountpoint(names),
+        Actor.JANITOR: permissions.janitor(names),
     }
     return {names.permissions_boundary(actor): policy.document(*allowed) for actor, allowed in statements.items()}

@@ -1,4 +1,4 @@
-"""The composition of ``ClusterAccess``: what KEDA, Karpenter, its nodes and Mountpoint may do in AWS. Pure.
+"""The composition of ``ClusterAccess``: what KEDA, Karpenter, its nodes, Mountpoint and the janitor may do. Pure.
 
 The nodes' instance profile is made here, so that Karpenter need not be able to make one, and give it a role.
 """
@@ -48,6 +48,7 @@ def compose(spec: ClusterAccessSpec, observed: Observed) -> Composed[ClusterAcce
         keda_role_arn=names.role_arn(names.role(Actor.KEDA)),
         karpenter_role_arn=names.role_arn(names.role(Actor.KARPENTER)),
         mountpoint_role_arn=names.role_arn(names.role(Actor.MOUNTPOINT)),
+        janitor_role_arn=names.role_arn(names.role(Actor.JANITOR)),
     )
     return Composed.of(resources, observed, status)
 
@@ -61,6 +62,7 @@ def _pod_roles(owner: Owner, names: Names, spec: ClusterAccessSpec, observed: Ob
     yield from of(Actor.KEDA, spec.keda, permissions.keda(names))
     yield from of(Actor.KARPENTER, spec.karpenter, node_permissions.karpenter(names, spec.cluster.eks_name))
     yield from of(Actor.MOUNTPOINT, spec.mountpoint, permissions.mountpoint(names))
+    yield from of(Actor.JANITOR, spec.janitor, permissions.janitor(names))
 
 
 def _nodes(owner: Owner, names: Names, eks_name: str, observed: Observed) -> Iterator[Managed]:

@@ -1,4 +1,6 @@
-"""The composition of ``ModelRuntime``: a runtime's queues, its agent's role, its entry in the registry. Pure.
+"""The composition of ``ModelRuntime``: a runtime's queues, its agent's role, its workflows, its entry in the registry.
+
+Pure.
 
 The API learns of a runtime by its entry, so the entry waits for all that brings a prompt into the queue; from then on
 it stays for as long as the runtime is asked for. It names another checkpoint once the subscription lets that through.
@@ -8,7 +10,7 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue, ValidationError
 
-from darkroom_contract.names import Actor, Bucket, Names, registry_key
+from darkroom_contract.names import Actor, Bucket, Names, registry_key, workflow_key
 from darkroom_contract.registry import RegistryEntry
 from darkroom_function import alarms, messaging, permissions
 from darkroom_function.apis import ModelRuntimeSpec, ModelRuntimeStatus, ServiceAccount
@@ -37,6 +39,7 @@ def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntime
         *_queues(owner, names, spec, queue, dead_letters),
         *_identity(owner, names, spec, observed),
         *alarms.of_runtime(owner, names, spec.name, spec.alarms),
+        *_workflows(owner, names, spec),
     ]
     routed = messaging.is_filtered(observed, _SUBSCRIPTION, _routed_here(spec))
     registered = _ENTRY in observed or (routed and is_ready(observed, *_ROUTE))
@@ -102,16 +105,32 @@ def _identity(owner: Owner, names: Names, spec: ModelRuntimeSpec, observed: Obse
 
 
 def _registry_entry(owner: Owner, names: Names, spec: ModelRuntimeSpec, checkpoint: str | None) -> Managed:
-    entry = RegistryEntry(name=spec.name, engine=spec.engine, accepting=spec.accepting, checkpoint=checkpoint)
+    entry = RegistryEntry(
+        name=spec.name,
+        engine=spec.engine,
+        accepting=spec.accepting,
+        checkpoint=checkpoint,
+        workflows=tuple(sorted(spec.workflows)),
+    )
+    return _object(owner, names, _ENTRY, registry_key(spec.name), entry.to_json())
+
+
+def _workflows(owner: Owner, names: Names, spec: ModelRuntimeSpec) -> Iterator[Managed]:
+    for name, workflow in sorted(spec.workflows.items()):
+        yield _object(owner, names, f"workflow.{name}", workflow_key(spec.name, name), workflow.to_json())
+
+
+def _object(owner: Owner, names: Names, key: str, s3_key: str, content: str) -> Managed:
+    """An object of JSON in the bucket for jobs."""
     return owner.managed(
         Kind.OBJECT,
-        _ENTRY,
+        key,
         {
             "bucket": names.bucket(Bucket.JOBS),
-            "key": registry_key(spec.name),
+            "key": s3_key,
             # The provider's default, private, is refused by a bucket that takes no other owner.
             "acl": "bucket-owner-full-control",
             "contentType": "application/json",
-            "content": entry.to_json(),
+            "content": content,
         },
     )

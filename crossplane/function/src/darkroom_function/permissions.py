@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from darkroom_contract.names import JOBS_PREFIX, REGISTRY_PREFIX, Bucket, JobFact, Names, job_key
+from darkroom_contract.names import (
+    JANITOR_KEY,
+    JOBS_PREFIX,
+    REGISTRY_PREFIX,
+    WORKFLOWS_PREFIX,
+    Bucket,
+    JobFact,
+    Names,
+    job_key,
+)
 from darkroom_function.policy import Statement, allow
 
 
@@ -14,7 +23,7 @@ def api(names: Names) -> list[Statement]:
         allow(
             "ReadJobsAndRegistry",
             ["s3:GetObject"],
-            [_keys(names, Bucket.JOBS, f"{JOBS_PREFIX}*"), _keys(names, Bucket.JOBS, f"{REGISTRY_PREFIX}*")],
+            [_keys(names, Bucket.JOBS, f"{prefix}*") for prefix in (JOBS_PREFIX, REGISTRY_PREFIX, WORKFLOWS_PREFIX)],
         ),
         _list_jobs_bucket(names),
         allow("ReadOutputs", ["s3:GetObject"], [_keys(names, Bucket.OUTPUTS, "*")]),
@@ -56,6 +65,19 @@ def mountpoint(names: Names) -> list[Statement]:
     return [
         allow("ListModels", ["s3:ListBucket"], [names.bucket_arn(models)]),
         allow("ReadModels", ["s3:GetObject"], [names.bucket_arn(models, "*")]),
+    ]
+
+
+def janitor(names: Names) -> list[Statement]:
+    """What the janitor may do: look for jobs whose runtime is gone, and answer them."""
+    memory = _keys(names, Bucket.JOBS, JANITOR_KEY)
+    return [
+        allow("ListJobsAndRegistry", ["s3:ListBucket"], [names.bucket_arn(names.bucket(Bucket.JOBS))]),
+        allow("ReadJobs", ["s3:GetObject"], [_keys(names, Bucket.JOBS, f"{JOBS_PREFIX}*"), memory]),
+        allow("AnswerJobs", ["s3:PutObject"], [*_job_facts(names, JobFact.ANSWERING, JobFact.RESULT), memory]),
+        allow("EndAnswers", ["s3:DeleteObject"], _job_facts(names, JobFact.ANSWERING)),
+        allow("LookForQueues", ["sqs:GetQueueAttributes"], [names.queue_arn(names.runtime_queue("*"))]),
+        allow("Notify", ["sns:Publish"], [names.topic_arn(names.result_topic)]),
     ]
 
 

@@ -27,7 +27,10 @@ _SAME = {
     "maxItems",
     "nullable",
     "required",
+    "maxProperties",
 }
+#: A value that the schema says nothing of: without this Kubernetes drops it.
+_ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def structural(model: type[BaseModel]) -> Schema:
@@ -49,7 +52,7 @@ class _Converter:
 
     def convert(self, schema: Schema, place: str) -> Schema:
         result: Schema = {}
-        for word, value in _in_words(self._inlined(schema, place)).items():
+        for word, value in self._with_anything(_in_words(_with_any_names(self._inlined(schema, place))), place).items():
             result |= self._converted(word, value, place)
         return {word: result[word] for word in sorted(result, key=_reading_order)}
 
@@ -66,6 +69,13 @@ class _Converter:
             rest = {word: value for word, value in schema.items() if word != "anyOf"}
             return {**self._inlined(choices[0], place), **rest, "nullable": True}
         return schema
+
+    def _with_anything(self, schema: Schema, place: str) -> Schema:
+        """The schema, where it says nothing of a value, or of an object's, saying that anything is kept."""
+        inner = schema.get("additionalProperties")
+        if isinstance(inner, dict) and not self._inlined(inner, place):
+            return {word: value for word, value in schema.items() if word != "additionalProperties"} | _ANYTHING
+        return schema if schema.keys() - {"title", "description", "default"} else schema | _ANYTHING
 
     def _converted(self, word: str, value: Any, place: str) -> Schema:
         converted: Schema
@@ -91,6 +101,15 @@ class _Converter:
             case _:
                 raise ValueError(f"{place}: {word} has no equivalent in Kubernetes")
         return converted
+
+
+def _with_any_names(schema: Schema) -> Schema:
+    """The schema without a grammar of its fields' names, which Kubernetes lacks: the function refuses others."""
+    if "patternProperties" not in schema:
+        return schema
+    (value,) = schema["patternProperties"].values()
+    rest = {word: value for word, value in schema.items() if word not in {"patternProperties", "propertyNames"}}
+    return {**rest, "additionalProperties": value}
 
 
 def _in_words(schema: Schema) -> Schema:

@@ -87,7 +87,7 @@ def _lifecycle(bucket: Bucket, retention: DataRetention) -> Iterator[JsonValue]:
             {"noncurrentVersionExpiration": [{"noncurrentDays": _REPLACED_MODELS_DAYS}]},
         )
     elif bucket is Bucket.JOBS:
-        # The registry of runtimes is in this bucket too, under a prefix of its own, and stays.
+        # The registry of runtimes and their workflows are in this bucket too, under prefixes of their own, and stay.
         yield _rule("expire-jobs", JOBS_PREFIX, {"expiration": [{"days": retention.jobs}]})
     elif retention.outputs is not None:
         yield _rule("expire-outputs", "", {"expiration": [{"days": retention.outputs}]})

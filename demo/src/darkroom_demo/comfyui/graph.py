@@ -97,10 +97,13 @@ class _Run:
         if node_id not in self.signatures:
             node = self.prompt[node_id]
             node_type = NODE_TYPES[node["class_type"]]
+            # As in ComfyUI, inputs count too that the node type does not have.
             inputs = [
-                (name, (self._sign(value[0]), value[1]) if isinstance(value, list) else value)
-                for name in sorted(node_type.inputs)
-                for value in [node["inputs"][name]]
+                (
+                    name,
+                    (self._sign(value[0]), value[1]) if name in node_type.inputs and isinstance(value, list) else value,
+                )
+                for name, value in sorted(node["inputs"].items())
             ]
             changed = node_type.changed(self.executor.folders, node["inputs"]) if node_type.changed else None
             self.signatures[node_id] = hashlib.sha256(repr((node["class_type"], inputs, changed)).encode()).hexdigest()

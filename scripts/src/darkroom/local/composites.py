@@ -21,7 +21,14 @@ def composites(files: ClusterFiles, images: Images) -> Iterator[dict[str, Any]]:
     yield _composite("Storage", cluster.name, StorageSpec.of(cluster))
     yield _composite("PromptApi", cluster.name, PromptApiSpec.of(cluster, images))
     for name, runtime in files.runtimes.items():
-        spec = ModelRuntimeSpec.of(name, runtime, cluster, namespace=NAMESPACE, service_account=name)
+        spec = ModelRuntimeSpec.of(
+            name,
+            runtime,
+            cluster,
+            namespace=NAMESPACE,
+            service_account=name,
+            workflows=files.workflows.get(name),
+        )
         yield _composite("ModelRuntime", name, spec)
 
 

@@ -1,0 +1,280 @@
+"""YAML files that people write, read with the line of every field, and what is wrong with them. It reads files alone.
+
+It is stricter than YAML where YAML hides mistakes: a key is there once, and nothing is repeated by an alias.
+"""
+
+import json
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from darkroom_contract import rules
+
+#: Where a field is: ``("runtime", "args", 0)``.
+Place: TypeAlias = tuple[str | int, ...]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+#: Kubernetes and etcd take no larger object.
+_MAX_BYTES = 1024 * 1024
+#: Deeper than any graph of ComfyUI, and what pydantic's parser of JSON takes.
+_MAX_DEPTH = 100
+_TOO_DEEP = "it is nested too deeply: a hundred levels at most"
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that is wrong in a file, or worth knowing."""
+
+    path: Path
+    line: int
+    """From 1."""
+    field: str
+    """As people write it, ``runtime.args[0]``; empty if it is about the whole file."""
+    words: str
+    """What is wrong, and what would be right."""
+    is_error: bool = True
+
+    def __str__(self) -> str:
+        """One line: ``file:line: field: words``."""
+        return ": ".join(filter(None, (f"{printable(self.path)}:{self.line}", self.field, printable(self.words))))
+
+
+@dataclass
+class Document:
+    """What a file says, with the line of each of its fields."""
+
+    path: Path
+    value: Any = None
+    lines: dict[Place, int] = field(default_factory=dict)
+
+    def finding(self, place: Place, words: str, *, is_error: bool = True) -> Finding:
+        """What is said of a field: at its line, or at the next one's that it would be in."""
+        line = next(self.lines[part] for end in range(len(place), -1, -1) if (part := place[:end]) in self.lines)
+        return Finding(self.path, line, written(place), words, is_error)
+
+
+class Unreadable(Exception):  # noqa: N818 - it says how the file is
+    """A file cannot be read as YAML; it has the ``finding`` that says why."""
+
+    def __init__(self, path: Path, line: int, words: str, name: str = "") -> None:
+        self.finding = Finding(path, line, name, words)
+        super().__init__(str(self.finding))
+
+
+def printable(text: Path | str) -> str:
+    """A path, or what is said of one, whatever bytes its name has."""
+    return str(text).encode(errors="surrogateescape").decode(errors="replace")
+
+
+def written(place: Place) -> str:
+    """A place as people write it: ``runtime.args[0]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def read(path: Path) -> Document:
+    """Read a file; raises ``Unreadable``."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(path, 1, "it has to be a file")
+        if about.st_size > _MAX_BYTES:
+            raise Unreadable(path, 1, "it is larger than 1 MiB, and Kubernetes takes no more")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Unreadable(path, 1, "there is no such file") from None
+    except OSError as error:
+        raise Unreadable(path, 1, f"it cannot be read: {error.strerror}") from None
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> Document:
+    """Read what a file of that path has in it; raises ``Unreadable``."""
+    try:
+        text = content.decode("utf-8-sig")
+        node = yaml.compose(text, _Loader)
+        document = Document(path, lines={(): 1})
+        document.value = _Reading(document).value(node, ()) if node else None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Unreadable(path, line, "it is not text in UTF-8: save it as that") from None
+    except _Alias as error:
+        raise Unreadable(path, _line(error), "aliases are not taken: write out what this one stands for") from None
+    except yaml.MarkedYAMLError as error:
+        said = ", ".join(filter(None, (error.context, error.problem)))
+        raise Unreadable(path, _line(error), f"not YAML: {said}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Unreadable(path, line, "not YAML: a control character, which may not be in it") from None
+    except RecursionError:
+        raise Unreadable(path, 1, _TOO_DEEP) from None
+    return document
+
+
+def _line(error: yaml.MarkedYAMLError) -> int:
+    mark = error.problem_mark or error.context_mark
+    return mark.line + 1 if mark else 1
+
+
+class _Alias(yaml.MarkedYAMLError):
+    """YAML that has an alias."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, and with dates as the texts that Helm takes them for."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise _Alias(problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+@dataclass
+class _Reading:
+    """Makes values of YAML's nodes, and notes their lines."""
+
+    document: Document
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        self.document.lines.setdefault(place, node.start_mark.line + 1)
+        if len(place) > _MAX_DEPTH:
+            raise self._refused(node, place[:1], _TOO_DEEP)
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return dict(self._entries(node, place))
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place)
+        raise self._refused(node, place, f"the tag {node.tag} has no meaning: leave it out")
+
+    def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if key.tag not in (f"{_TAG}str", f"{_TAG}int"):
+                raise self._refused(key, place, "a key has to be a text: put it in quotes")
+            name, line = str(self._scalar(key, place, as_text=True)), key.start_mark.line + 1
+            if name in seen:
+                raise self._refused(key, (*place, name), f"it is there already in line {seen[name]}: keep one of them")
+            seen[name] = self.document.lines[*place, name] = line
+            yield name, self.value(value, (*place, name))
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place, *, as_text: bool = False) -> Any:
+        tag = f"{_TAG}str" if as_text else node.tag
+        make = _SCALARS.get(tag)
+        if make is None:
+            raise self._refused(node, place, f"the tag {node.tag} has no meaning: leave it out")
+        try:
+            value = make(_Loader(""), node)
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise self._refused(node, place, "it has half of a surrogate pair: write the character itself") from None
+        except (ValueError, KeyError, OverflowError):
+            raise self._refused(node, place, "it is no number or word that YAML knows: put it in quotes") from None
+        return value
+
+    def _refused(self, node: yaml.Node, place: Place, words: str) -> Unreadable:
+        return Unreadable(self.document.path, node.start_mark.line + 1, words, written(place))
+
+
+_SCALARS: Mapping[str, Any] = {
+    f"{_TAG}str": lambda _, node: node.value,
+    f"{_TAG}int": yaml.SafeLoader.construct_yaml_int,
+    f"{_TAG}float": yaml.SafeLoader.construct_yaml_float,
+    f"{_TAG}bool": yaml.SafeLoader.construct_yaml_bool,
+    f"{_TAG}null": lambda *_: None,
+}
+
+
+# What is wrong with what a file says
+
+
+def validate(document: Document, model: type[_Model]) -> tuple[_Model | None, list[Finding]]:
+    """What a file says as a model, or everything that is wrong with it.
+
+    As strict as the JSON Schema that Helm checks it by: no text is taken for a number, and fields are in camelCase.
+    """
+    try:
+        text = json.dumps(document.value)
+        return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        return None, [_finding(document, model, each) for each in problems if not _follows(each, problems)]
+
+
+def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
+    """Whether a list is too short only because one of its items is wrong: pydantic does not count that."""
+    place = problem["loc"]
+    inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
+    return problem["type"] == "too_short" and any(other[: len(place)] == place for other in inner)
+
+
+def _finding(document: Document, model: type[BaseModel], problem: ErrorDetails) -> Finding:
+    place, context = problem["loc"], problem.get("ctx", {})
+    if not place:
+        return document.finding(place, f"the file has to have one key, {', '.join(model.model_fields)}")
+    match problem["type"]:
+        case rules.WITHIN:
+            return document.finding((*place, *_parts(context["path"])), context["words"])
+        case "missing":
+            words = "it is missing"
+        case "extra_forbidden":
+            words = _no_such_field(model, place)
+        case "string_type" if isinstance(problem["input"], int | float):
+            words = "it has to be a text: put it in quotes"
+        case "too_short":
+            words = f"it needs {context['min_length']} or more"
+        case "too_long":
+            words = f"it takes {context['max_length']} at most"
+        case _:
+            words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    return document.finding(place, words)
+
+
+def _parts(path: str) -> Place:
+    return tuple(name or int(index) for name, index in re.findall(r"([^.\[\]]+)(?!\])|\[(\d+)\]", path))
+
+
+def _no_such_field(model: type[BaseModel], place: Place) -> str:
+    known = _fields(_schema(model), place[:-1])
+    by_letters = {_letters(name): name for name in known}
+    close = get_close_matches(_letters(str(place[-1])), by_letters, n=1)
+    remedy = f"did you mean {by_letters[close[0]]}?" if close else f"there are {', '.join(known)}"
+    return f"there is no such field; {remedy}"
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return TypeAdapter(model).json_schema()
+
+
+def _fields(schema: dict[str, Any], place: Place) -> list[str]:
+    """The fields of the object at a place, by the schema of the whole."""
+
+    def resolved(part: dict[str, Any]) -> dict[str, Any]:
+        part = next((choice for choice in part.get("anyOf", ()) if choice.get("type") != "null"), part)
+        return schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+
+    part = schema
+    for step in place:
+        within = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step)
+        part = resolved(within or part.get("additionalProperties") or {})
+    return list(part.get("properties", {}))
