@@ -1,0 +1,399 @@
+"""What Argo CD keeps in a cluster, and what it may do there: the chart ``apps/root``."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from darkroom_contract.cluster import Location, Models
+from darkroom_contract.gitops import GitOps
+from tests.charts.helm import APPS, CLUSTERS, REPOSITORY, RenderFailed, one, render
+from tests.compositions.crds import REFERENCE, strict
+from tests.e2e.controlplane.binaries import source
+
+CHART = APPS / "root"
+LOCATION = {"name": "studio", "account": "111122223333", "region": "eu-west-1", "eksName": "studio-eks"}
+GITOPS = {"repository": "https://git.example.com/team/darkroom.git"}
+IMAGE = "registry.example.com/darkroom@sha256:" + 64 * "0"
+IMAGES = dict.fromkeys(("agent", "api", "function", "sdwebui", "comfyui"), IMAGE)
+EMULATOR = {"emulator": {"endpoint": "http://10.0.0.1:5000"}}
+
+EFS = {
+    "models": {
+        "efs": {
+            "vpcId": "vpc-0123456789abcdef0",
+            "subnetIds": ["subnet-0123456789abcdef0"],
+            "nodeSecurityGroupId": "sg-0123456789abcdef0",
+        }
+    }
+}
+
+#: The add-ons, each an Application, and the file that has its chart's own values in ``charts/`` of DARKROOM_REFERENCE.
+ADD_ONS: dict[str, str | None] = {
+    "argo-cd": "argo-cd",
+    "crossplane": "crossplane",
+    "dcgm-exporter": None,
+    "karpenter": "karpenter",
+    "karpenter-crds": None,
+    "keda": "keda",
+    "kube-prometheus-stack": None,
+    "mountpoint-s3-csi-driver": "aws-mountpoint-s3-csi-driver",
+}
+OWN = {"crossplane-apis", "crossplane-packages", "gpu-nodes", "platform", "root"}
+#: Values under which the chart takes any key.
+FREE = {"argo-cd": {"configs.cm", "configs.params"}}
+
+
+def root(gitops: dict[str, Any] | None = None, **cluster: Any) -> list[Any]:
+    return _rendered(yaml.safe_dump({**LOCATION, "gitops": {**GITOPS, **(gitops or {})}, **cluster}))
+
+
+@cache
+def _rendered(cluster: str) -> list[Any]:
+    return render(CHART, {"cluster": yaml.safe_load(cluster)}, name="root")
+
+
+def applications(**cluster: Any) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in root(**cluster) if item["kind"] == "Application"}
+
+
+def add_ons() -> dict[str, Any]:
+    """Those of a cluster whose models are in a bucket, and of one whose models are on EFS."""
+    return {name: item for name, item in {**applications(), **applications(**EFS)}.items() if name not in OWN}
+
+
+def runtimes(**gitops: Any) -> Any:
+    return one(root(gitops), "ApplicationSet", "runtimes")["spec"]
+
+
+def sources(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return spec.get("sources") or [spec["source"]]
+
+
+def values(name: str) -> Any:
+    """What an add-on's chart is told."""
+    (chart, *_) = sources(add_ons()[name]["spec"])
+    helm = chart.get("helm", {})
+    files = [REPOSITORY / file.removeprefix("$values/") for file in helm.get("valueFiles", ())]
+    (told,) = [yaml.safe_load(file.read_text()) for file in files] or [helm.get("valuesObject", {})]
+    return told
+
+
+def sync_options(item: Any) -> set[str]:
+    return set(item["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-options", "").split(","))
+
+
+def kinds(objects: list[Any]) -> set[tuple[str, str]]:
+    return {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in objects}
+
+
+@cache
+def _validators() -> dict[str, Any]:
+    """Argo CD's kinds, with the fields that they have and no others."""
+    crds = [yaml.safe_load(file.read_text()) for file in source("argocd").glob("manifests/crds/*-crd.yaml")]
+    return {
+        crd["spec"]["names"]["kind"]: jsonschema.Draft202012Validator(
+            strict(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+        )
+        for crd in crds
+    }
+
+
+def runtime(**extra: Any) -> list[Any]:
+    given = {"cluster": LOCATION, "images": IMAGES, "name": "sdxl", "runtime": {"engine": "sdwebui"}, **extra}
+    return render(APPS / "sd-runtime", given, name="runtime-sdxl")
+
+
+# What is rendered
+
+
+@pytest.mark.parametrize(
+    "given", [{}, EFS, EMULATOR, {"gitops": {"webhook": True}}], ids=["aws", "efs", "emulator", "webhook"]
+)
+def test_argo_cd_accepts_all_of_it(given: dict[str, Any]) -> None:
+    for item in root(**given):
+        _validators()[item["kind"]].validate(item)
+
+
+def test_a_cluster_has_the_add_ons_and_its_own_charts() -> None:
+    assert set(applications()) == {*ADD_ONS, *OWN}
+
+
+def test_a_cluster_has_the_driver_of_its_models_volume_and_not_the_other() -> None:
+    assert set(applications()) ^ set(applications(**EFS)) == {"mountpoint-s3-csi-driver", "aws-efs-csi-driver"}
+    assert "aws-efs-csi-driver" in applications(**EFS)
+
+
+@pytest.mark.parametrize("models", [{}, EFS], ids=["s3", "efs"])
+def test_beside_an_emulator_there_are_no_add_ons(models: dict[str, Any]) -> None:
+    rendered = root(**EMULATOR, **models)
+    assert set(applications(**EMULATOR, **models)) == OWN - {"crossplane-packages"}
+    assert {one(rendered, "ApplicationSet")["metadata"]["name"]} == {"runtimes"}
+    assert {item["metadata"]["name"] for item in rendered if item["kind"] == "AppProject"} == {"platform", "runtimes"}
+
+
+def test_a_cluster_without_a_repository_is_refused() -> None:
+    with pytest.raises(RenderFailed, match="missing property 'repository'"):
+        render(CHART, {"cluster": LOCATION})
+
+
+@pytest.mark.parametrize("field", ["revision", "webhook"])
+def test_what_is_absent_is_as_the_contract_says(field: str) -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())["cluster"]
+    assert defaults["gitops"][field] == GitOps.model_fields[field].default
+    assert defaults["models"] == Models().model_dump()
+
+
+def test_every_add_on_has_an_exact_version() -> None:
+    for name, item in add_ons().items():
+        (chart, *_) = sources(item["spec"])
+        assert re.fullmatch(r"\d+\.\d+\.\d+|sha256:[0-9a-f]{64}", chart["targetRevision"]), name
+
+
+# The add-ons' values
+
+
+@pytest.mark.parametrize("name", [*ADD_ONS, "aws-efs-csi-driver"])
+def test_every_value_of_an_add_on_is_one_that_its_chart_has(name: str) -> None:
+    file = ADD_ONS.get(name)
+    if not REFERENCE:
+        pytest.skip("DARKROOM_REFERENCE is not set: no charts' values to compare with")
+    if file is None:
+        pytest.skip(f"no values of the chart of {name} are in DARKROOM_REFERENCE")
+    known = yaml.safe_load(Path(REFERENCE, "charts", f"{file}.values.yaml").read_text())
+    assert not list(unknown(values(name), known, FREE.get(name, set())))
+
+
+def unknown(given: Any, known: Any, free: set[str], path: str = "") -> Any:
+    """The paths of the values that a chart does not have. What is empty there takes anything, and lists are whole."""
+    for key, value in given.items():
+        here = f"{path}.{key}".lstrip(".")
+        if key not in known:
+            yield here
+        elif isinstance(value, dict) and known[key] and here not in free:
+            yield from unknown(value, known[key], free, here)
+
+
+def test_a_value_that_a_chart_does_not_have_is_found() -> None:
+    known = {"operator": {"replicas": 1, "labels": {}}}
+    given = {"operator": {"replica": 2, "labels": {"any": "thing"}}, "webhooks": True}
+    assert list(unknown(given, known, set())) == ["operator.replica", "webhooks"]
+
+
+def test_karpenter_is_told_its_cluster_region_and_queue() -> None:
+    told = values("karpenter")
+    names = Location.model_validate(LOCATION).names
+    assert told["settings"] == {"clusterName": "studio-eks", "interruptionQueue": names.interruption_queue}
+    assert told["controller"]["env"] == [{"name": "AWS_REGION", "value": "eu-west-1"}]
+
+
+def test_the_driver_of_the_models_volume_runs_on_gpu_nodes_that_wait_for_it() -> None:
+    assert values("aws-efs-csi-driver")["node"]["tolerations"] == [{"operator": "Exists"}]
+    if not REFERENCE:
+        pytest.skip("DARKROOM_REFERENCE is not set: no charts' values to look into")
+    known = yaml.safe_load(Path(REFERENCE, "charts/aws-mountpoint-s3-csi-driver.values.yaml").read_text())
+    assert known["node"]["tolerateAllTaints"]
+    assert "node" not in values("mountpoint-s3-csi-driver")
+
+
+def test_keda_watches_the_namespace_of_the_runtimes() -> None:
+    assert values("keda")["watchNamespace"] == runtimes()["template"]["spec"]["destination"]["namespace"]
+
+
+def test_crossplanes_core_is_installed_with_the_values_that_bootstrap_uses() -> None:
+    assert values("crossplane") == yaml.safe_load((REPOSITORY / "crossplane/core/values.yaml").read_text())
+
+
+def test_argo_cd_is_reachable_from_within_the_cluster_alone() -> None:
+    told = values("argo-cd")
+    assert not {"server", "ingress"} & set(told)
+    assert "server.insecure" not in told["configs"]["params"]
+
+
+def test_argo_cd_looks_often_and_without_jitter_unless_it_is_told() -> None:
+    settings = values("argo-cd")["configs"]["cm"]
+    assert (
+        settings["timeout.reconciliation"] == f"{runtimes()['generators'][0]['git']['requeueAfterSeconds']}s" == "20s"
+    )
+    assert settings["timeout.reconciliation.jitter"] == "0s"
+    told = applications(gitops={"webhook": True})["argo-cd"]["spec"]["source"]["helm"]["valuesObject"]
+    assert told["configs"]["cm"]["timeout.reconciliation"] == "180s"
+    assert runtimes(webhook=True)["generators"][0]["git"]["requeueAfterSeconds"] == 180
+
+
+def test_argo_cd_does_not_look_at_the_keys_of_the_api() -> None:
+    excluded = yaml.safe_load(values("argo-cd")["configs"]["cm"]["resource.exclusions"])
+    assert {"apiGroups": ["apigateway.aws.m.upbound.io"], "kinds": ["UsagePlanKey"]} in excluded
+
+
+def test_no_secret_is_in_it() -> None:
+    text = yaml.safe_dump([values(name) for name in add_ons()])
+    assert not re.search(r"(?i)^\s*\S*(password|token|secretkey)\S*: \S", text, re.MULTILINE)
+
+
+# What an Application may do
+
+
+def test_an_application_stays_within_its_project() -> None:
+    rendered = root()
+    for name, item in {**applications(), **add_ons()}.items():
+        project = one(rendered, "AppProject", item["spec"]["project"])["spec"]
+        assert {entry["repoURL"] for entry in sources(item["spec"])} <= set(project["sourceRepos"]), name
+        assert item["spec"]["destination"] in project["destinations"], name
+
+
+def test_runtimes_may_have_the_kinds_of_their_chart_in_one_namespace_and_nothing_else() -> None:
+    project = one(root(), "AppProject", "runtimes")["spec"]
+    allowed = {(entry["group"], entry["kind"]) for entry in project["namespaceResourceWhitelist"]}
+    comfyui = {"engine": "comfyui", "checkpoint": "flux.safetensors", "gpu": "p5", "capacity": "spot"}
+    assert allowed == kinds(runtime()) | kinds(runtime(runtime=comfyui))
+    assert project["clusterResourceWhitelist"] == []
+    assert project["sourceRepos"] == [GITOPS["repository"]]
+    assert project["destinations"] == [{"name": "in-cluster", "namespace": "darkroom"}]
+    assert runtimes()["template"]["spec"]["destination"] in project["destinations"]
+
+
+def test_a_hook_that_runs_anything_is_not_among_the_kinds_of_runtimes() -> None:
+    project = one(root(), "AppProject", "runtimes")["spec"]
+    assert not {"Job", "Pod", "CronJob"} & {entry["kind"] for entry in project["namespaceResourceWhitelist"]}
+
+
+#: Any other kind that the charts make is one of clusters.
+NAMESPACED = {
+    ("", "ConfigMap"),
+    ("", "PersistentVolumeClaim"),
+    ("", "ServiceAccount"),
+    ("batch", "CronJob"),
+    ("darkroom.dev", "ClusterAccess"),
+    ("darkroom.dev", "PromptApi"),
+    ("darkroom.dev", "Storage"),
+    ("keda.sh", "TriggerAuthentication"),
+    ("monitoring.coreos.com", "PodMonitor"),
+    ("networking.k8s.io", "NetworkPolicy"),
+}
+
+
+@pytest.mark.parametrize("given", [{}, EMULATOR], ids=["aws", "emulator"])
+def test_the_platform_may_have_the_kinds_of_clusters_that_its_charts_make(given: dict[str, Any]) -> None:
+    project = one(root(**given), "AppProject", "platform")["spec"]
+    allowed = {(entry["group"], entry["kind"]) for entry in project["clusterResourceWhitelist"]}
+    cluster = {"cluster": {**LOCATION, **given}, "images": IMAGES}
+    made = kinds([*render(APPS / "platform", cluster), *render(APPS / "gpu-nodes", cluster)])
+    assert made - NAMESPACED <= allowed
+
+
+# A folder, an Application
+
+
+def test_each_folder_of_the_cluster_is_an_application_with_the_files_of_cluster_and_folder() -> None:
+    spec = runtimes()
+    assert spec["generators"][0]["git"]["directories"] == [{"path": "clusters/studio/runtimes/*"}]
+    assert spec["goTemplateOptions"] == ["missingkey=error"]
+    assert spec["template"]["metadata"]["name"] == "runtime-{{ .path.basenameNormalized }}"
+    assert spec["template"]["spec"]["source"]["helm"] == {
+        "valueFiles": [
+            "/clusters/studio/cluster.yaml",
+            "/clusters/studio/images.yaml",
+            "/{{ .path.path }}/runtime.yaml",
+            "/{{ .path.path }}/workflows/*.yaml",
+        ],
+        "ignoreMissingValueFiles": True,
+        "valuesObject": {"name": "{{ .path.basename }}"},
+    }
+
+
+@pytest.mark.parametrize("absent", ["cluster", "runtime"])
+def test_a_folder_without_a_file_that_it_needs_is_refused(absent: str) -> None:
+    given = {"cluster": LOCATION, "images": IMAGES, "name": "sdxl", "runtime": {"engine": "sdwebui"}}
+    del given[absent]
+    with pytest.raises(RenderFailed, match=absent):
+        render(APPS / "sd-runtime", given)
+
+
+@pytest.mark.parametrize("name", ["Bad_Name", "sd1.5", "-x"])
+def test_a_folder_with_a_bad_name_is_refused_by_its_own_application(name: str) -> None:
+    with pytest.raises(RenderFailed, match="name"):
+        runtime(name=name)
+
+
+def test_a_folder_that_goes_takes_everything_with_it() -> None:
+    spec = runtimes()
+    assert spec["syncPolicy"] == {"applicationsSync": "sync"}
+    assert spec["template"]["metadata"]["finalizers"] == ["resources-finalizer.argocd.argoproj.io"]
+    assert spec["template"]["spec"]["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
+
+
+def test_what_keda_and_crossplane_own_is_left_to_them() -> None:
+    spec = runtimes()["template"]["spec"]
+    ignored = {(entry["group"], entry["kind"]): entry["jsonPointers"] for entry in spec["ignoreDifferences"]}
+    assert ignored == {
+        ("apps", "Deployment"): ["/spec/replicas"],
+        ("darkroom.dev", "ModelRuntime"): ["/spec/crossplane"],
+    }
+    assert {"RespectIgnoreDifferences=true", "ServerSideApply=true"} <= set(spec["syncPolicy"]["syncOptions"])
+
+
+def test_a_commit_renders_only_what_it_changes() -> None:
+    rendered = {**applications(), "runtimes": runtimes()["template"]}
+    for name, item in rendered.items():
+        for entry in sources(item["spec"]):
+            if entry["repoURL"] == GITOPS["repository"]:
+                paths = item["metadata"]["annotations"]["argocd.argoproj.io/manifest-generate-paths"].split(";")
+                used = [f"/{entry['path']}"] if "path" in entry else []
+                files = entry.get("helm", {}).get("valueFiles", ())
+                assert all(any(file.startswith(path) for path in paths) for file in (*used, *files)), name
+
+
+def test_what_failed_is_tried_again_with_the_newest_commit_until_argo_cd_ends_it() -> None:
+    for name, item in {**applications(), **add_ons(), "runtimes": runtimes()["template"]}.items():
+        retry = item["spec"]["syncPolicy"]["retry"]
+        assert (retry["limit"], retry["refresh"]) == (-1, True), name
+    # Without an end a folder could be removed in vain: while a sync goes on an Application is not deleted.
+    assert int(values("argo-cd")["configs"]["params"]["controller.sync.timeout.seconds"]) == 1800
+
+
+# What must not go
+
+
+def test_no_application_of_the_platform_takes_anything_with_it() -> None:
+    for name, item in {**applications(), **add_ons()}.items():
+        assert "finalizers" not in item["metadata"], name
+
+
+def test_what_others_hang_on_is_not_pruned() -> None:
+    rendered = root()
+    for kind, name in (("AppProject", "platform"), ("AppProject", "runtimes"), ("ApplicationSet", "runtimes")):
+        assert {"Prune=false", "Delete=false"} <= sync_options(one(rendered, kind, name)), name
+    for name in ("crossplane-packages", "crossplane-apis", "karpenter-crds"):
+        assert applications()[name]["spec"]["syncPolicy"]["automated"]["prune"] is False, name
+
+
+@pytest.mark.parametrize("kind", ["Storage", "Namespace"])
+def test_nothing_that_argo_cd_does_takes_the_data(kind: str) -> None:
+    platform = render(APPS / "platform", {"cluster": LOCATION, "images": IMAGES}, name="platform")
+    found = [item for item in platform if item["kind"] == kind]
+    assert found
+    for item in found:
+        assert {"Prune=false", "Delete=false"} <= sync_options(item)
+
+
+def test_a_runtime_has_no_data() -> None:
+    assert not {kind for _, kind in kinds(runtime())} & {"Storage", "PersistentVolume", "PersistentVolumeClaim"}
+
+
+# The clusters of the repository
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(file.parent for file in CLUSTERS.glob("*/cluster.yaml")), ids=lambda p: p.name
+)
+def test_a_cluster_that_names_a_repository_renders(folder: Path) -> None:
+    cluster = yaml.safe_load((folder / "cluster.yaml").read_text())["cluster"]
+    if "gitops" not in cluster:
+        pytest.skip("it is kept without Argo CD")
+    assert render(CHART, folder / "cluster.yaml", folder / "images.yaml")
+    assert cluster["name"] == folder.name
