@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test test-slow e2e control-plane bench bench-compositions lint lock lock-check schemas clean
+.PHONY: setup demo local test test-slow e2e charts control-plane bench bench-compositions bench-gitops lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -42,8 +42,12 @@ test-slow: setup
 	$(PYTEST) -m slow
 
 # E2E is what pytest takes: make e2e E2E="-k storage" or E2E=--cluster=$$KUBECONFIG
-e2e: setup control-plane
-	$(BIN)/python -m pytest tests/charts tests/e2e $(E2E)
+e2e: setup control-plane $(if $(E2E),,charts)
+	$(BIN)/python -m pytest tests/e2e $(E2E)
+
+# What Helm, which is one of those programs, makes of the charts.
+charts: setup control-plane
+	$(BIN)/python -m pytest tests/charts -n 2
 
 # The programs of a Kubernetes control plane, from their sources: about half an hour, once.
 control-plane: setup .venv-go/.ready
@@ -57,6 +61,10 @@ control-plane: setup .venv-go/.ready
 # How the cost of the compositions grows: 1, 10, 50 and 200 runtimes.
 bench-compositions: setup control-plane
 	$(BIN)/python -m tests.bench.compositions $(BENCH)
+
+# From a push and from a prompt to what follows, with our scaling and another; and what 1, 20 and 50 runtimes cost.
+bench-gitops: setup control-plane
+	$(BIN)/python -m tests.bench.gitops $(BENCH)
 
 # BENCH is what the command takes: make bench BENCH=--quick
 bench: setup .venv-bench/.ready

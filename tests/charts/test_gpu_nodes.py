@@ -11,6 +11,7 @@ import yaml
 from darkroom_contract.cluster import Cluster
 from darkroom_contract.gpus import GPUS_PER_MACHINE, Gpu
 from darkroom_contract.nodes import GpuNodes, GpuPool
+from tests.charts.clusters import FILE_SYSTEM
 from tests.charts.helm import APPS, one, render
 from tests.compositions.crds import strict
 from tests.e2e.controlplane.binaries import source
@@ -18,15 +19,7 @@ from tests.e2e.controlplane.binaries import source
 CHART = APPS / "gpu-nodes"
 LOCATION = {"name": "main", "account": "111122223333", "region": "eu-west-1", "eksName": "main-eks"}
 EMULATOR = {"emulator": {"endpoint": "http://aws"}}
-EFS = {
-    "models": {
-        "efs": {
-            "vpcId": "vpc-0123456789abcdef0",
-            "subnetIds": ["subnet-0123456789abcdef0"],
-            "nodeSecurityGroupId": "sg-0123456789abcdef0",
-        }
-    }
-}
+EFS = {"models": {"efs": FILE_SYSTEM}}
 SNAPSHOT = {"gpuNodes": {"raid0": False, "imageSnapshotId": "snap-0123456789abcdef0"}}
 ON_EBS = {"gpuNodes": {"raid0": False}}
 
@@ -203,9 +196,10 @@ def test_a_node_runs_one_version_of_bottlerocket_that_mounts_everything_on_its_d
     assert tuple(map(int, found.groups())) >= (1, 46, 0)
 
 
-def test_a_node_has_the_clusters_profile_and_network() -> None:
-    spec = node_class()
-    cluster = Cluster.model_validate(LOCATION)
+@pytest.mark.parametrize("name", ["main-eks", "123"])
+def test_a_node_has_the_clusters_profile_and_network(name: str) -> None:
+    spec = node_class(eksName=name)
+    cluster = Cluster.model_validate({**LOCATION, "eksName": name})
     assert spec["instanceProfile"] == cluster.names.node_instance_profile
     discovery = [{"tags": {"karpenter.sh/discovery": cluster.eks_name}}]
     assert spec["subnetSelectorTerms"] == discovery
@@ -297,7 +291,7 @@ def test_karpenters_crds_know_every_field(cluster: dict[str, Any]) -> None:
 def schemas() -> dict[tuple[str, str], Any]:
     found = {}
     for component in ("karpenter-provider-aws", "karpenter"):
-        for file in source(component).rglob("*.yaml"):
+        for file in source(component).glob("**/crds/*.yaml"):
             crd = yaml.safe_load(file.read_text())["spec"]
             for version in crd["versions"]:
                 schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]

@@ -14,6 +14,7 @@ from darkroom_contract.cluster import Cluster, Images
 from darkroom_contract.names import Bucket
 from darkroom_contract.types import Description
 from darkroom_function.apis import API_VERSION, ClusterAccessSpec, PromptApiSpec, StorageSpec
+from tests.charts.clusters import FILE_SYSTEM
 from tests.charts.helm import APPS, RenderFailed, one, render
 
 CHART = APPS / "platform"
@@ -23,18 +24,13 @@ IMAGES = Images(
 )
 PLAIN = {"name": "main", "account": "111122223333", "region": "eu-west-1", "eksName": "main-eks"}
 EMULATOR = {"endpoint": "http://10.0.0.1:5000"}
-EFS = {
-    "vpcId": "vpc-0123456789abcdef0",
-    "subnetIds": ["subnet-0a123456789abcdef"],
-    "nodeSecurityGroupId": "sg-01234567",
-}
 RICH = {
     **PLAIN,
     "tenants": [{"name": "default"}, {"name": "acme", "dailyQuota": 20_000_000, "rateLimit": 0.5, "keys": ["a", "b"]}],
     "api": {"stage": "live", "timeout": 20, "concurrency": None},
     "retention": {"jobs": 90, "outputs": 365, "logs": 7},
     "inputBuckets": ["photos"],
-    "models": {"efs": {**EFS, "fileSystemId": None}},
+    "models": {"efs": {**FILE_SYSTEM, "fileSystemId": None}},
     "protected": False,
     "subscribers": [
         {"name": "ops", "protocol": "email", "endpoint": "ops@example.com", "filter": {"tenant": ["acme"]}}
@@ -78,6 +74,11 @@ def test_the_composites_are_those_of_the_clusters_description(description: dict[
         assert (composite["apiVersion"], composite["metadata"]["name"]) == (API_VERSION, "main")
         assert composite["metadata"]["namespace"] == "darkroom"
         assert type(spec).model_validate(composite["spec"]) == spec
+
+
+def test_a_cluster_may_be_called_as_yaml_calls_something_else() -> None:
+    names = {item["metadata"]["name"] for item in rendered(name="on") if item["apiVersion"] == API_VERSION}
+    assert names == {"on"}
 
 
 def test_no_field_of_a_composite_is_null() -> None:
@@ -138,7 +139,7 @@ def test_the_models_files_belong_to_who_reads_them() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"emulator": EMULATOR}, {"models": {"efs": {**EFS, "fileSystemId": "fs-01234567"}}}],
+    [{}, {"emulator": EMULATOR}, {"models": {"efs": {**FILE_SYSTEM, "fileSystemId": "fs-01234567"}}}],
     ids=["bucket", "emulator", "EFS"],
 )
 def test_the_volume_and_its_claim_name_each_other(fields: dict[str, Any]) -> None:
@@ -153,17 +154,22 @@ def test_the_volume_and_its_claim_name_each_other(fields: dict[str, Any]) -> Non
 
 
 def test_a_file_system_is_mounted_once_its_id_is_in_the_description() -> None:
-    unknown = rendered(models={"efs": EFS})
+    unknown = rendered(models={"efs": FILE_SYSTEM})
     assert not [item for item in unknown if item["kind"].startswith("PersistentVolume")]
-    known = rendered(models={"efs": {**EFS, "fileSystemId": "fs-01234567"}})
+    known = rendered(models={"efs": {**FILE_SYSTEM, "fileSystemId": "fs-01234567"}})
     csi = one(known, "PersistentVolume")["spec"]["csi"]
     assert csi == {"driver": "efs.csi.aws.com", "volumeHandle": "fs-01234567:/models", "readOnly": True}
 
 
-def test_volumes_in_two_places_have_two_names() -> None:
-    elsewhere = rendered(models={"efs": {**EFS, "fileSystemId": "fs-01234567"}})
-    names = {one(objects, "PersistentVolume")["metadata"]["name"] for objects in (rendered(), elsewhere)}
-    assert len(names) == 2
+def test_a_volume_that_is_mounted_otherwise_has_another_name() -> None:
+    def volume(**fields: Any) -> tuple[str, str]:
+        found = one(rendered(**fields), "PersistentVolume")
+        return found["metadata"]["name"], found["spec"]["csi"]["volumeHandle"]
+
+    on_efs = [{"models": {"efs": {**FILE_SYSTEM, "fileSystemId": f"fs-0123456{n}"}}} for n in range(2)]
+    volumes = [volume(), volume(region="eu-central-1"), *(volume(**fields) for fields in on_efs)]
+    assert len({name for name, _ in volumes}) == len({handle for _, handle in volumes}) == 4
+    assert volume(protected=False) == volume()
 
 
 # The janitor
@@ -183,8 +189,9 @@ def test_the_janitor_reaches_the_emulator_where_there_is_one() -> None:
     (container,) = janitors_pod(emulator=EMULATOR)["containers"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["AWS_ENDPOINT_URL"] == EMULATOR["endpoint"]
-    policy = one(rendered(emulator=EMULATOR), "NetworkPolicy", "janitor")
-    assert {"protocol": "TCP", "port": 5000} in policy["spec"]["egress"][-1]["ports"]
+    for endpoint, port in ((EMULATOR["endpoint"], 5000), ("http://10.0.0.9", 80)):
+        policy = one(rendered(emulator={"endpoint": endpoint}), "NetworkPolicy", "janitor")
+        assert policy["spec"]["egress"][-1]["ports"] == [{"protocol": "TCP", "port": port}]
 
 
 def test_the_janitor_has_the_identity_that_cluster_access_gives_it() -> None:
@@ -242,12 +249,27 @@ def test_pods_of_the_namespace_are_restricted() -> None:
     assert set(labels.values()) == {"restricted"}
 
 
-def test_the_admission_policy_is_bound_and_denies() -> None:
+@pytest.mark.parametrize("name", ["darkroom-composites", "darkroom-identity"])
+def test_an_admission_policy_is_bound_and_denies(name: str) -> None:
     objects = rendered()
-    policy, binding = (one(objects, f"ValidatingAdmissionPolicy{suffix}") for suffix in ("", "Binding"))
-    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    policy, binding = (one(objects, f"ValidatingAdmissionPolicy{suffix}", name) for suffix in ("", "Binding"))
+    assert binding["spec"] == {"policyName": name, "validationActions": ["Deny"]}
     assert policy["spec"]["failurePolicy"] == "Fail"
-    assert all(validation["message"] for validation in policy["spec"]["validations"])
+    assert all({"message", "messageExpression"} & each.keys() for each in policy["spec"]["validations"])
+
+
+def test_the_pods_that_have_to_have_an_identity_are_those_that_get_one() -> None:
+    policy = one(rendered(), "ValidatingAdmissionPolicy", "darkroom-identity")["spec"]
+    (names,) = (each["values"] for each in policy["matchConstraints"]["objectSelector"]["matchExpressions"])
+    janitor_labels = one(rendered(), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    runtime = runtimes_pod()
+    assert set(names) == {
+        labels["app.kubernetes.io/name"] for labels in (janitor_labels, runtime["metadata"]["labels"])
+    }
+    (expression,) = (each["expression"] for each in policy["validations"])
+    for container in (*janitors_pod()["containers"], *runtime["spec"]["containers"]):
+        assert f"'{container['name']}'" in expression
+    assert "darkroom-identity" not in [item["metadata"]["name"] for item in rendered(emulator=EMULATOR)]
 
 
 def test_keda_measures_queues_by_its_own_role_or_by_the_agents_credentials_for_an_emulator() -> None:

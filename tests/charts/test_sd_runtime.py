@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -16,28 +16,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from darkroom.cluster_files import load_cluster
+from darkroom.cluster_files import ClusterFiles, check_cluster, load_cluster
 from darkroom.local.stack import Options, Stack
 from darkroom_agent.settings import Settings
 from darkroom_contract.cluster import Alarms, Cluster, Images, Tenant
 from darkroom_contract.engines import own_options
-from darkroom_contract.gpus import Gpu
+from darkroom_contract.gpus import GPUS_PER_MACHINE, MACHINES, Gpu
 from darkroom_contract.names import Bucket
-from darkroom_contract.runtime import Runtime
+from darkroom_contract.runtime import ONE_ENGINE_ONLY, Runtime
 from darkroom_contract.types import Engine
 from darkroom_contract.workflows import Workflow
 from darkroom_function.apis import ModelRuntimeSpec
 from tests.charts.helm import APPS, CLUSTERS, RenderFailed, one, render
+from tests.e2e.kubelet.environment import expand, expand_all
 
 CHART = APPS / "sd-runtime"
 GPUS: dict[str, dict[str, Any]] = yaml.safe_load((CHART / "gpus.yaml").read_text())
 CLUSTER = Cluster(name="main", account="111122223333", region="eu-west-1", eks_name="main-eks")
+#: With nodes of every class.
+EVERY_GPU = Cluster.model_validate(
+    {**CLUSTER.location.model_dump(), "gpuNodes": {"pools": [{"gpu": gpu, "maxGpus": 8} for gpu in Gpu]}}
+)
 IMAGES = Images(**{name: f"registry.example/{name}@sha256:{'0' * 64}" for name in ("agent", "sdwebui", "comfyui")})
 EMULATOR = {"endpoint": "http://10.0.0.1:5000"}
 MEBIBYTES = {"Mi": 1, "Gi": 1024}
 
 
-def rendered(cluster: Cluster = CLUSTER, name: str = "sdxl", **runtime: Any) -> list[dict[str, Any]]:
+def rendered(cluster: Cluster = EVERY_GPU, name: str = "sdxl", **runtime: Any) -> list[dict[str, Any]]:
     """The objects of a runtime, whose description has these fields."""
     values = {
         "name": name,
@@ -61,6 +66,22 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
     return {item["name"]: item.get("value", "from the pod") for item in container["env"]}
 
 
+class Received(NamedTuple):
+    """What a container's program gets."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+def received(container: dict[str, Any]) -> Received:
+    """A container's arguments and variables, as Kubernetes has expanded them."""
+    made: dict[str, str] = {}
+    # A variable may refer to those before it: the downward API's are put there, which the chart has at the end.
+    for item in sorted(container.get("env", []), key=lambda item: "value" in item):
+        made[item["name"]] = expand(item.get("value", "from the pod"), made)
+    return Received(expand_all(container.get("args", []), made), made)
+
+
 def scaled(**scaling: Any) -> dict[str, Any]:
     spec: dict[str, Any] = one(rendered(scaling=scaling), "ScaledObject")["spec"]
     return spec
@@ -78,6 +99,10 @@ def seconds_of(probe: dict[str, Any]) -> int:
 
 def mebibytes(quantity: str) -> int:
     return int(quantity[:-2]) * MEBIBYTES[quantity[-2:]]
+
+
+def thousandths(cpu: str) -> float:
+    return float(cpu.removesuffix("m")) * (1 if cpu.endswith("m") else 1000)
 
 
 # The description
@@ -125,6 +150,69 @@ def test_what_the_description_does_not_know_is_refused_by_its_name(field: str, v
         rendered(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("pools", "runtime"),
+    [
+        (None, {"gpu": "p5"}),
+        ([{"gpu": "g6"}, {"gpu": "g4dn"}], {}),
+        ([{"gpu": "g5", "capacity": "spot"}], {"capacity": "on-demand"}),
+        ([{"gpu": "g5", "capacity": "on-demand"}], {"capacity": "spot"}),
+        (None, {"scaling": {"minPods": 5}}),
+        (None, {"scaling": {"minPods": 2, "maxPods": 1}}),
+        (None, {"engine": "comfyui", "dynamicCheckpoint": True}),
+        (None, {"customNodes": "custom_nodes/video"}),
+        (None, {"allowedNodes": ["Load*"]}),
+        (None, {"deniedNodes": ["Load*"]}),
+    ],
+    ids=str,
+)
+def test_what_would_never_run_is_refused_in_the_words_of_validate(
+    tmp_path: Path, pools: list[dict[str, str]] | None, runtime: dict[str, Any]
+) -> None:
+    nodes = {"gpuNodes": {"pools": pools}} if pools else {}
+    cluster = {"cluster": {**CLUSTER.location.model_dump(by_alias=True), "account": "444455556666", **nodes}}
+    described = {"runtime": {"engine": "sdwebui", **runtime}}
+    folder = tmp_path / "main"
+    for file, value in (("cluster.yaml", cluster), ("runtimes/sdxl/runtime.yaml", described)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps(value))
+    [finding] = [each for each in check_cluster(folder)[1] if each.is_error]
+    with pytest.raises(RenderFailed) as refused:
+        render(CHART, cluster, {"images": IMAGES.model_dump(mode="json"), "name": "sdxl"}, described)
+    assert f"{finding.field}: {finding.words}" in str(refused.value)
+
+
+def test_what_only_one_engine_has_a_use_for_is_refused_to_the_other() -> None:
+    for field, (engine, _) in ONE_ENGINE_ONLY.items():
+        name = Runtime.model_fields[field].alias or field
+        value = True if field == "dynamic_checkpoint" else "nodes" if field == "custom_nodes" else ["Load*"]
+        [other] = {*Engine} - {engine}
+        given: dict[str, Any] = {name: value}
+        rendered(engine=engine, **given)
+        with pytest.raises(RenderFailed, match=f"runtime.{name}: it is for {engine}"):
+            rendered(engine=other, **given)
+
+
+def test_the_web_ui_has_no_workflows() -> None:
+    values = {
+        "cluster": CLUSTER.location.model_dump(by_alias=True),
+        "images": IMAGES.model_dump(mode="json"),
+        "name": "sdxl",
+        "workflows": {"landscape": {"graph": {"1": {"class_type": "A", "inputs": {}}}}},
+    }
+    render(CHART, values, {"runtime": {"engine": "comfyui"}})
+    with pytest.raises(RenderFailed, match="only ComfyUI has workflows"):
+        render(CHART, values, {"runtime": {"engine": "sdwebui"}})
+
+
+def test_nodes_of_either_kind_serve_a_runtime_that_does_not_mind() -> None:
+    for sold in ("any", "spot", "on-demand"):
+        pools = [{"gpu": "g5", "capacity": sold}]
+        cluster = Cluster.model_validate({**CLUSTER.location.model_dump(), "gpuNodes": {"pools": pools}})
+        for wanted in {"any", sold} if sold != "any" else {"any", "spot", "on-demand"}:
+            assert rendered(cluster, capacity=wanted)
+
+
 def test_a_runtime_of_another_image_needs_none_of_the_cluster_s() -> None:
     image = f"registry.example/mine@sha256:{'1' * 64}"
     assert containers(pod(image=image))["engine"]["image"] == image
@@ -151,7 +239,7 @@ _RUNTIMES = st.fixed_dictionaries(
     optional={
         "accepting": st.booleans(),
         "defaultForCheckpoint": st.booleans(),
-        "checkpoint": st.sampled_from(["a.safetensors", "1e3", "null", 'a "b": {c} \u00e9\U0001f600.ckpt', "{{ x }}"]),
+        "checkpoint": st.sampled_from(["a.safetensors", "- 1e3.pt", 'a "b": {c} \u00e9\U0001f600.ckpt', "{{ x }}.bin"]),
         "maxStarts": st.integers(1, 10),
     },
 )
@@ -192,12 +280,10 @@ def test_the_composite_has_the_workflows_as_their_files_have_them() -> None:
     assert "workflows" not in one(rendered(), "ModelRuntime")["spec"]
 
 
-def test_the_composite_comes_before_the_pods_and_goes_after_them() -> None:
-    waves = {
-        item["kind"]: int(item["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0))
-        for item in rendered(engine="comfyui")
-    }
-    assert all(waves["ModelRuntime"] < wave for kind, wave in waves.items() if kind != "ModelRuntime")
+def test_a_sync_waits_for_nothing() -> None:
+    # In waves it would wait for AWS, and the next commit, or the folder's removal, for the sync.
+    annotations = [item["metadata"].get("annotations", {}) for item in rendered(engine="comfyui")]
+    assert not any("argocd.argoproj.io/sync-wave" in each for each in annotations)
 
 
 def test_a_runtime_that_takes_no_new_jobs_still_works_on_those_that_it_has() -> None:
@@ -286,6 +372,13 @@ def test_where_aws_is_an_emulator_all_ask_it() -> None:
     assert is_open(one(objects, "NetworkPolicy")["spec"], "10.0.0.1", 5000)
 
 
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_an_emulator_whose_port_is_not_said_is_asked_at_the_scheme_s(scheme: str, port: int) -> None:
+    emulator = {"endpoint": f"{scheme}://10.0.0.9"}
+    cluster = Cluster.model_validate({**CLUSTER.location.model_dump(), "emulator": emulator})
+    assert is_open(one(rendered(cluster), "NetworkPolicy")["spec"], "10.0.0.9", port)
+
+
 def test_in_aws_the_agent_has_no_credentials_but_its_role_s() -> None:
     assert {name for name in environment(containers(pod())["agent"]) if name.startswith("AWS_")} == {
         "AWS_REGION",
@@ -304,13 +397,36 @@ class _Named(Stack):
         return self.names.queue_url(queue)
 
 
-def test_a_pod_s_agent_is_told_all_that_the_local_stack_tells_its_agents() -> None:
-    stack = _Named(load_cluster(CLUSTERS / "local"), Options(logs=Path()))
-    stack.runtime_urls["webui"] = "http://127.0.0.1"
-    cluster = Cluster.model_validate({**CLUSTER.location.model_dump(), "emulator": EMULATOR})
-    template = one(rendered(cluster), "Deployment")["spec"]["template"]["spec"]
-    told = set(stack.agent_environment("webui"))
-    assert told - environment(containers(template)["agent"]).keys() == {"RECEIVE_WAIT_SECONDS"}  # it stops sooner
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"engine": "sdwebui"},
+        {"engine": "sdwebui", "checkpoint": "a.ckpt", "dynamicCheckpoint": True, "warmup": {"prompt": 'a "dog"'}},
+        {"engine": "comfyui", "allowedNodes": ["Load*", "KSampler"], "deniedNodes": ["LoadVideo", "A"]},
+        {
+            "engine": "comfyui",
+            "inputHosts": ["a.example.com", "*.example.org"],
+            "maxStarts": 5,
+            "jobTimeoutSeconds": 99,
+        },
+    ],
+)
+def test_a_pod_s_agent_and_the_local_stack_s_are_told_the_same(description: dict[str, Any]) -> None:
+    cluster = Cluster.model_validate(
+        {**CLUSTER.location.model_dump(), "emulator": EMULATOR, "inputBuckets": ["in-1", "in-2"]}
+    )
+    stack = _Named(ClusterFiles(cluster, {"sdxl": Runtime.model_validate(description)}), Options(logs=Path()))
+    stack.runtime_urls["sdxl"] = "http://127.0.0.1"
+    locally = stack.agent_environment("sdxl")
+    template = one(rendered(cluster, **description), "Deployment")["spec"]["template"]["spec"]
+    in_a_pod = environment(containers(template)["agent"])
+    assert locally.keys() - in_a_pod.keys() == {"RECEIVE_WAIT_SECONDS"}  # it stops sooner
+    # What a computer has elsewhere, or not at all: the demo runtime has no folders.
+    assert in_a_pod.keys() - locally.keys() <= {"ENGINE_OUTPUT_FOLDER", "ENGINE_INPUT_FOLDER", "POD_NAME"}
+    elsewhere = {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "RUNTIME_URL", "HEALTH_PORT", "SHUTDOWN_BUDGET_SECONDS"}
+    same = {name for name in locally.keys() & in_a_pod.keys() - elsewhere if not name.startswith("AWS_")}
+    both = Settings.load({**in_a_pod, **{name: locally[name] for name in same}})
+    assert both == Settings.load(in_a_pod)
 
 
 def test_a_pod_s_agent_is_told_nothing_that_it_does_not_know() -> None:
@@ -339,9 +455,9 @@ def test_the_engine_s_image_is_pulled_while_the_models_are_read_and_the_engine_w
 
 
 def test_the_engine_s_own_arguments_come_last_and_its_environment_is_its_own() -> None:
-    engine = containers(pod(args=["--xformers", "--opt=a b"], env={"B": "1", "A": "true"}))["engine"]
+    engine = containers(pod(args=["--xformers", "--opt=a b"], env={"B": "1", "A": "true", "ON": "x"}))["engine"]
     assert engine["args"][-2:] == ["--xformers", "--opt=a b"]
-    assert environment(engine).items() >= {("A", "true"), ("B", "1")}
+    assert environment(engine).items() >= {("A", "true"), ("B", "1"), ("ON", "x")}
     assert not any(name.startswith("AWS_") for name in environment(engine))
 
 
@@ -357,6 +473,30 @@ def test_the_web_ui_answers_the_agent_s_questions_about_its_queue() -> None:
     arguments = containers(pod(checkpoint="sdxl/a.safetensors", loras="mine"))["engine"]["args"]
     assert "--nowebui" not in arguments
     assert {"--api", "--ckpt=/models/checkpoints/sdxl/a.safetensors", "--lora-dir=/models/mine"} <= set(arguments)
+
+
+def test_a_folder_may_have_a_name_that_yaml_would_read_otherwise() -> None:
+    assert "--lora-dir=/models/mine: #1" in containers(pod(loras="mine: #1"))["engine"]["args"]
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_kubernetes_expands_nothing_in_what_a_description_says(engine: Engine) -> None:
+    text = "$(POD_NAME) $(HOME) $$5 $"
+    own = {"customNodes": text, "allowedNodes": [text]} if engine is Engine.COMFYUI else {}
+    warmup: JsonValue = {"prompt": text}
+    template = pod(
+        engine=engine, checkpoint=f"{text}.pt", loras=text, args=[text], env={"A": text}, warmup=warmup, **own
+    )
+    got = {name: received(container) for name, container in containers(template).items()}
+    assert f"/models/checkpoints/{text}.pt" in got["read-ahead"].arguments
+    assert got["engine"].arguments[-1] == got["engine"].environment["A"] == text
+    agent = Settings.load(got["agent"].environment)
+    assert (agent.checkpoint, agent.warmup) == (f"{text}.pt", warmup)
+    if engine is Engine.COMFYUI:
+        assert f"/models/{text}" in got["read-ahead"].arguments
+        assert agent.allowed_nodes == (text,)
+    else:
+        assert {f"--ckpt=/models/checkpoints/{text}.pt", f"--lora-dir=/models/{text}"} <= set(got["engine"].arguments)
 
 
 def test_a_web_ui_without_a_checkpoint_begins_with_any() -> None:
@@ -647,24 +787,42 @@ ADDRESSES = {
 }
 
 
+def left(cpus: int, memory_gib: int, addresses: tuple[int, int]) -> tuple[float, int]:
+    """What a machine has for runtimes' pods, in thousandths of a core and mebibytes."""
+    # Karpenter 1.14, pkg/providers/instancetype/types.go: the share that the hypervisor takes, the kubelet's own, and
+    # what is kept free; and then a gibibyte and half a core for Mountpoint and the daemons.
+    pods = addresses[0] * (addresses[1] - 1) + 2
+    memory = memory_gib * 1024
+    memory -= math.ceil(memory * 0.075) + 11 * pods + 255 + 100 + 1024
+    return cpus * 1000 - 80 - max(0, cpus - 4) * 2.5 - 500, memory
+
+
+@pytest.mark.parametrize("gpu", list(Gpu))
+def test_an_engine_that_asks_for_as_much_as_it_may_has_room_on_its_machine(gpu: Gpu) -> None:
+    smallest, gpus = GPUS[gpu]["smallest"], GPUS_PER_MACHINE[gpu]
+    assert (smallest["cpus"], smallest["memoryGib"]) == tuple(each * gpus for each in MACHINES[gpu][0][:2])
+    beside = [item["resources"]["requests"] for item in containers(pod(gpu=gpu, checkpoint="a.ckpt")).values()]
+    beside = [asked for asked in beside if "nvidia.com/gpu" not in asked]
+    for machine in MACHINES[gpu]:
+        # Those above the smallest have 8 interfaces of 30 addresses at most.
+        addresses = ADDRESSES[smallest["type"]] if machine is MACHINES[gpu][0] else (8, 30)
+        cpus, memory = left(machine.cpus * gpus, machine.memory_gib * gpus, addresses)
+        of_others = sum(mebibytes(asked["memory"]) for asked in beside)
+        assert (machine.engine_memory_gib * 1024 + of_others) * gpus <= memory
+        assert (machine.engine_cpus * 1000 + sum(thousandths(asked["cpu"]) for asked in beside)) * gpus <= cpus
+
+
 @pytest.mark.parametrize("gpu", list(Gpu))
 def test_the_smallest_instance_of_a_class_holds_a_pod_for_each_gpu_beside_its_own(gpu: Gpu) -> None:
     smallest = GPUS[gpu]["smallest"]
-    # Karpenter 1.14, pkg/providers/instancetype/types.go: the share that the hypervisor takes, the kubelet's own, and
-    # what is kept free; and then a gibibyte and half a core for Mountpoint and the daemons.
-    interfaces, addresses = ADDRESSES[smallest["type"]]
-    pods = interfaces * (addresses - 1) + 2
-    memory = smallest["memoryGib"] * 1024
-    memory -= math.ceil(memory * 0.075) + 11 * pods + 255 + 100 + 1024
-    cpus = smallest["cpus"] * 1000 - 80 - max(0, smallest["cpus"] - 4) * 2.5 - 500
-    both = containers(pod(gpu=gpu, checkpoint="a"))
+    cpus, memory = left(smallest["cpus"], smallest["memoryGib"], ADDRESSES[smallest["type"]])
+    both = containers(pod(gpu=gpu, checkpoint="a.ckpt"))
     before = both.pop("models")  # it ends before the engine, which asks for more
     asked = [item["resources"]["requests"] for item in both.values()]
     assert mebibytes(before["resources"]["requests"]["memory"]) < mebibytes(asked[1]["memory"])
     assert "nvidia.com/gpu" not in before["resources"]["limits"]
     assert sum(mebibytes(item["memory"]) for item in asked) * smallest["gpus"] <= memory
-    cores = [float(item["cpu"].removesuffix("m")) * (1 if item["cpu"].endswith("m") else 1000) for item in asked]
-    assert sum(cores) * smallest["gpus"] <= cpus
+    assert sum(thousandths(item["cpu"]) for item in asked) * smallest["gpus"] <= cpus
 
 
 def test_a_pod_goes_to_a_node_with_its_gpu_and_takes_one() -> None:

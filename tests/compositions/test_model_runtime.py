@@ -18,10 +18,13 @@ def runtime() -> Provider:
     return Provider("ModelRuntime", specs.model_runtime())
 
 
-@pytest.mark.parametrize("missing", ["queue", "queue-policy", "subscription"])
-def test_a_runtime_is_registered_only_when_a_prompt_can_reach_it(runtime: Provider, missing: str) -> None:
+@pytest.mark.parametrize("missing", ["queue", "queue-policy", "subscription", "role", "role-policy", "pod-identity"])
+def test_a_runtime_is_registered_only_when_a_prompt_can_reach_it_and_be_worked_on(
+    runtime: Provider, missing: str
+) -> None:
     runtime.step()
-    runtime.observed[missing]["status"]["conditions"][0]["status"] = "False"
+    (key,) = (key for key in runtime.observed if key == missing or key.startswith(f"{missing}."))
+    runtime.observed[key]["status"]["conditions"][0]["status"] = "False"
     assert "registry-entry" not in runtime.wanted().resources
     assert not runtime.wanted().ready
 
@@ -33,9 +36,9 @@ def test_a_runtime_is_ready_when_it_is_registered(runtime: Provider) -> None:
     assert runtime.settle().ready
 
 
-def test_a_registered_runtime_stays_registered_when_nothing_is_known_of_its_queue(runtime: Provider) -> None:
+def test_a_registered_runtime_stays_registered_when_nothing_is_known_of_what_it_waited_for(runtime: Provider) -> None:
     runtime.settle()
-    for key in ("queue", "queue-policy", "subscription"):
+    for key in ("queue", "queue-policy", "subscription", "role", "role-policy"):
         del runtime.observed[key]["status"]
     assert "registry-entry" in runtime.wanted().resources
     assert not runtime.wanted().ready

@@ -5,9 +5,8 @@ the AWS endpoint that it is given. It serves the kinds that are declared when it
 """
 
 import base64
-import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +21,8 @@ from darkroom.local import kinds
 from darkroom.local.kinds.references import follow_references, referred_value, without_references
 from darkroom_function.kinds import Kind
 from tests.e2e.managed_object import Key, ManagedObject, Object, condition
+from tests.e2e.threads import Threads
 from tests.e2e.work_queue import WorkQueue
-
-logger = logging.getLogger(__name__)
 
 _PAUSED = "crossplane.io/paused"
 _SYNCED = condition("Synced", "True", "ReconcileSuccess")
@@ -56,10 +54,9 @@ class Provider:
         self._names: dict[str, str] = {}
         #: What an object looked like when it was changed last, its status aside.
         self._seen: dict[Key, Any] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads = Threads("provider")
+        self._workers: list[threading.Thread] = []
         self._watches = {kind: Watch() for kind in self._resources}
-        self._stopping = threading.Event()
-        self._errors: list[BaseException] = []
 
     def _served(self) -> Any:
         for kind in Kind:
@@ -68,9 +65,9 @@ class Provider:
 
     def __enter__(self) -> Self:
         for kind in self._resources:
-            self._run(f"watch {kind}", self._watch, kind)
+            self._threads.run(f"watch {kind}", self._watch, kind)
         for number in range(_WORKERS):
-            self._threads.append(self._run(f"worker {number}", self._work))
+            self._workers.append(self._threads.run(f"worker {number}", self._work))
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -79,11 +76,11 @@ class Provider:
 
     def stop(self) -> None:
         """Stop working; what is being worked on is finished."""
-        self._stopping.set()
+        self._threads.stopping.set()
         self._queue.close()
         for watch in self._watches.values():
             watch.stop()  # an API server waits long for those who watch before it ends
-        for thread in self._threads:
+        for thread in self._workers:
             thread.join()
         self._api.close()
 
@@ -97,25 +94,11 @@ class Provider:
 
     def check(self) -> None:
         """Raise what went wrong in the controller itself."""
-        if self._errors:
-            raise RuntimeError("the stand-in provider failed") from self._errors[0]
-
-    def _run(self, name: str, work: Callable[..., None], *arguments: Any) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                work(*arguments)
-            except Exception as error:  # whoever leaves the with statement has to learn of it
-                if not self._stopping.is_set():
-                    logger.exception("%s failed", name)
-                    self._errors.append(error)
-
-        thread = threading.Thread(target=guarded, name=f"provider {name}", daemon=True)
-        thread.start()
-        return thread
+        self._threads.check()
 
     def _watch(self, kind: str) -> None:
         resource = self._resources[kind]
-        while not self._stopping.is_set():
+        while not self._threads.stopping.is_set():
             with suppress(urllib3.exceptions.ProtocolError, client.ApiException):  # the connection ended: begin anew
                 listed = resource.get().to_dict()
                 for item in listed["items"]:
@@ -124,7 +107,7 @@ class Provider:
                 for event in resource.watch(
                     resource_version=version, timeout=_WATCH_SECONDS, watcher=self._watches[kind]
                 ):
-                    if self._stopping.is_set():
+                    if self._threads.stopping.is_set():
                         return
                     self._note(kind, event["raw_object"])
 

@@ -51,12 +51,12 @@ def registered(world: World, runtime: str) -> dict[str, Any]:
     return entry
 
 
-def test_a_changed_spec_changes_aws(world: World, runtime: Object) -> None:
+def test_a_changed_spec_changes_aws(whole_world: World, runtime: Object) -> None:
     name = runtime["metadata"]["name"]
-    assert registered(world, name)["accepting"] is True
+    assert registered(whole_world, name)["accepting"] is True
     draining = changed(runtime, accepting=False)
-    world.apply(draining)
-    world.eventually(lambda: registered(world, name)["accepting"] is False)
+    whole_world.apply(draining)
+    whole_world.eventually(lambda: registered(whole_world, name)["accepting"] is False)
 
 
 def test_what_was_changed_by_hand_is_set_right(world: World, runtime: Object) -> None:

@@ -6,6 +6,7 @@ from darkroom.local.processes import Child
 from tests.e2e.controlplane import argocd
 from tests.e2e.controlplane.api import Object, Refused, is_gone
 from tests.e2e.controlplane.cluster import GitOpsCluster
+from tests.e2e.gitops import is_synced_and_healthy
 from tests.e2e.world import REGION, aws_at
 
 GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
@@ -67,13 +68,6 @@ def test_pods_that_want_gpus_get_nodes_for_as_long_as_they_are_there(gitops_clus
     for name in nodes:
         api.wait("v1", "Node", name, None, is_gone, seconds=120)
     api.delete("karpenter.sh/v1", "NodePool", "gpus")
-
-
-def is_synced_and_healthy(application: Object) -> bool:
-    status = application.get("status", {})
-    return bool(
-        status.get("sync", {}).get("status") == "Synced" and status.get("health", {}).get("status") == "Healthy"
-    )
 
 
 def greeting(cluster: GitOpsCluster) -> str:

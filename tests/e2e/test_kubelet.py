@@ -19,6 +19,7 @@ from darkroom_contract.names import Bucket, Names
 from tests.charts.helm import APPS, one, render
 from tests.e2e.controlplane.api import Api, Object, condition, is_gone, is_true
 from tests.e2e.controlplane.cluster import Cluster
+from tests.e2e.kubelet import sandbox
 from tests.e2e.kubelet.image import AGENT, REPOSITORY, Image, engine
 from tests.e2e.kubelet.kubelet import CSI_TAINT, Kubelet
 from tests.e2e.kubelet.sandbox import missing
@@ -218,6 +219,20 @@ def test_a_container_has_its_user_no_privileges_and_a_root_that_nobody_writes(ru
         "running",
     )
     assert not Path("/scratch").exists()
+
+
+@pytest.mark.usefixtures("api")
+def test_where_containers_users_may_not_read_python_no_pod_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above, python = tmp_path / "above", tmp_path / "above" / "python"
+    python.mkdir(parents=True)
+    above.chmod(0o700)
+    monkeypatch.setattr(sandbox, "PROGRAMS", (python,))
+    python.chmod(0o755)
+    assert missing() is None
+    python.chmod(0o700)
+    assert missing() == f"containers have users of their own, which may not read {python}"
 
 
 def test_volumes_are_where_the_spec_mounts_them(run: Callable[..., PodOf], api: Api) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,16 +138,20 @@ class World:
         self.apply(*composites)
         for composite in composites:
             self.wait(composite)
+        return self.resolved(composites)
+
+    def resolved(self, composites: Iterable[Object]) -> list[Object]:
+        """The managed resources of composites that are ready, as the control plane of a stack tells of them."""
         resources = [item for composite in composites for item in self.managed(composite)]
         return [{**item, "resolved": item["spec"]["forProvider"]} for item in resources]
 
 
 @contextmanager
-def emulated_aws(log: Path) -> Iterator[Child]:
-    """The emulator of AWS as a process, in the tests' account."""
+def emulated_aws(log: Path, host: str = "127.0.0.1") -> Iterator[Child]:
+    """The emulator of AWS as a process, in the tests' account; ``host`` is the address that it listens on."""
     # With AWS's own policies, to be attached to the nodes' role.
     environment = {"MOTO_ACCOUNT_ID": ACCOUNT, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-    child = Child("emulator", ["darkroom.local.emulator"], environment, log)
+    child = Child("emulator", ["darkroom.local.emulator", f"--host={host}"], environment, log)
     try:
         yield child
     finally:

@@ -79,7 +79,8 @@ def test_a_workflow_of_the_runtime_runs_by_its_name(tmp_path: Path, stack: Stack
         (["webui", "a", "--workflow", "landscape"], "the runtime's engine is sdwebui, which has none"),
         (["nowhere", "a"], "nowhere"),
         (["Not A Runtime", "a"], "runtime"),
-        (["comfyui", "a"], "workflow"),
+        (["comfyui", "a"], "comfyui is a runtime of ComfyUI, which draws by a workflow: add --workflow, with the NAME"),
+        (["webui", " "], "the text is empty: say what to draw"),
         (["webui", "a", "--workflow", "start.json"], "not a workflow"),
     ],
 )

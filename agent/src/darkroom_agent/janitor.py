@@ -1,7 +1,10 @@
 """``python -m darkroom_agent.janitor``: answer the jobs whose runtime was removed before it drew them, once, and end.
 
-For a CronJob. Most runs only look whether a queue has gone; all jobs are read when one has. Exit status 1 when
-something failed, which the next run tries again; 2 when a setting is wrong. It talks to S3, SQS and SNS.
+For a CronJob. Most runs only look whether a queue has gone; all jobs are read when one has, and once a day. It talks to
+S3, SQS and SNS.
+
+Exit status 1 when AWS failed, and the next run reads all jobs again; 2 when a setting is wrong. A job whose records
+cannot be read is no failure, since no run will do better: a warning names it whenever all jobs are read.
 """
 
 import logging
@@ -11,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from darkroom_agent.aws import AWS_ERRORS, Clients
 from darkroom_agent.logs import configure
@@ -94,7 +97,11 @@ class Janitor:
             answer = self._clients.s3.get_object(Bucket=self._bucket, Key=JANITOR_KEY)
         except self._clients.s3.exceptions.NoSuchKey:
             return Memory()
-        return Memory.model_validate_json(answer["Body"].read())
+        try:
+            return Memory.model_validate_json(answer["Body"].read())
+        except ValidationError:
+            log.warning("what the janitor knew cannot be read: it begins anew", exc_info=True)
+            return Memory()
 
     def _registered(self) -> frozenset[str]:
         entries = objects(self._clients.s3, self._bucket, REGISTRY_PREFIX)

@@ -4,7 +4,8 @@ Only jobs with a ``request.json`` can be found; of those that clients published 
 talks to S3, SQS and SNS. What becomes of a job without a result, and of one whose answer may not have been told
 (``next_step``)::
 
-    its queue is older than it, or will be back ........ nothing
+    its queue is older than its last message ........... nothing
+    its queue is gone, but will be back ................ nothing
     its queue is gone, but it was touched just now ..... later: it is in an agent's hands, or another janitor's
     its queue is gone, but an agent holds its lease .... later: the agent may finish it
     its queue is gone .................................. answer: answering.json, result.json, tell, no answering.json
@@ -24,7 +25,7 @@ from enum import StrEnum
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from darkroom_agent.aws import Clients
+from darkroom_agent.aws import AWS_ERRORS, Clients
 from darkroom_agent.delivery import publish
 from darkroom_contract.errors import JobError, JobErrorCode
 from darkroom_contract.names import JOBS_PREFIX, Bucket, JobFact, Names, split_job_key
@@ -60,11 +61,16 @@ class Step(StrEnum):
     LATER = "later"
     ANSWER = "answer"
     TELL = "tell"
+    #: AWS did not do it: to be tried again.
     FAILED = "failed"
+    #: No run can do anything about it, since a record of the job is not what it has to be.
+    UNREADABLE = "unreadable"
 
 
 #: When each object of a job was written last, by its name.
 Written: TypeAlias = Mapping[str, datetime]
+#: What is written of a job whose message may be lost already. All else is written when a message is sent.
+_AFTERWARDS = (JobFact.STATE, JobFact.CANCEL, JobFact.ANSWERING)
 
 
 def next_step(written: Written, state: StateRecord | None, lost_before: datetime | None, quiet_since: datetime) -> Step:
@@ -78,7 +84,10 @@ def next_step(written: Written, state: StateRecord | None, lost_before: datetime
         if JobFact.ANSWERING not in written:
             return Step.NOTHING
         return Step.TELL if touched < quiet_since else Step.LATER
-    if lost_before is None or touched >= lost_before:
+    sent = max(at for name, at in written.items() if name not in _AFTERWARDS)
+    if state is not None:
+        sent = max(sent, state.started_at)  # who took hold of it had its message from the queue of that time
+    if lost_before is None or sent >= lost_before:
         return Step.NOTHING
     if touched >= quiet_since or (state is not None and state.lease_until > utcnow()):
         return Step.LATER
@@ -122,7 +131,7 @@ class Tally:
     """What came of the jobs that were read."""
 
     jobs: int = 0
-    #: The jobs about which something was done, or is to be, by what it is; and those over which something failed.
+    #: The jobs by what was done about them, or is to be, or why nothing was.
     steps: Counter[str] = field(default_factory=Counter)
     #: The runtimes of the jobs that are left for later.
     unsettled: set[str] = field(default_factory=set)
@@ -194,9 +203,12 @@ class Sweep:
                 self._tell(request, self._store.result(listed.tenant, listed.job_id))
             if step not in (Step.NOTHING, Step.LATER):
                 log.info(f"job {step}", extra={**traits, "runtime": runtime})
-        except Exception:
+        except (*AWS_ERRORS, OSError):
             log.exception("job failed", extra={**traits, "runtime": runtime})
             step = Step.FAILED
+        except Exception:
+            log.warning("job unreadable", exc_info=True, extra={**traits, "runtime": runtime})
+            step = Step.UNREADABLE
         return step, runtime
 
     def _answer(self, request: RequestRecord, state: StateRecord | None, written: Written) -> Step:

@@ -39,7 +39,32 @@
 {{- with .Values.cluster.models.efs }}{{ .fileSystemId | default "" }}{{ else }}true{{ end }}
 {{- end }}
 
-{{/* The volume's name says where it is, since no volume can be moved. */}}
+{{/* What mounts the volume of models, and how. */}}
+{{- define "platform.csi" -}}
+{{- with .Values.cluster.models.efs -}}
+driver: efs.csi.aws.com
+# The folder of the access point that the models are written by, without the access point: its id is AWS's own, and
+# it would make whoever reads the owner, who may write.
+volumeHandle: {{ .fileSystemId }}:/models
+readOnly: true
+{{- else -}}
+driver: s3.csi.aws.com
+volumeAttributes:
+  bucketName: {{ include "names.modelsBucket" . }}
+  authenticationSource: driver
+  # On the node's disk, which is its NVMe with gpuNodes.raid0. The smallest has 116 GiB, with the images and the
+  # pods' folders.
+  cache: emptyDir
+  cacheEmptyDirSizeLimit: 60Gi
+  # Of the driver's own pod: without a request it would starve beside an engine, and without a limit Mountpoint
+  # would count on nearly all memory of the node for its read-ahead.
+  mountpointContainerResourcesRequestsCpu: 200m
+  mountpointContainerResourcesRequestsMemory: 1Gi
+  mountpointContainerResourcesLimitsMemory: 2Gi
+{{- end }}
+{{- end }}
+
+{{/* The volume's name, another for whatever cannot be changed of a volume. */}}
 {{- define "platform.volume" -}}
-{{ .Values.cluster.name }}-models-{{ empty .Values.cluster.models.efs | ternary "s3" "efs" }}
+{{ .Values.cluster.name }}-models-{{ include "platform.csi" . | fromYaml | toJson | sha256sum | trunc 8 }}
 {{- end }}

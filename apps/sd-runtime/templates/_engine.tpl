@@ -23,7 +23,7 @@
 - --data-dir=/data
 - --ckpt-dir=/models/checkpoints
 - --vae-dir=/models/vae
-- --lora-dir=/models/{{ .Values.runtime.loras }}
+- {{ printf "--lora-dir=/models/%s" .Values.runtime.loras | toJson }}
 - --embeddings-dir=/models/embeddings
 - --esrgan-models-path=/models/upscalers
 {{- with .Values.runtime.checkpoint }}

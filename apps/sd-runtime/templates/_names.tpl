@@ -19,7 +19,7 @@
 {{/* Where SQS is: an emulator's queues are under its own address. */}}
 {{- define "names.queueUrls" -}}
 {{- with .Values.cluster.emulator -}}
-{{ trimSuffix "/" .endpoint }}
+{{ .endpoint }}
 {{- else -}}
 https://sqs.{{ .Values.cluster.region }}.amazonaws.com{{ if include "names.isChina" . }}.cn{{ end }}
 {{- end }}/{{ .Values.cluster.account }}

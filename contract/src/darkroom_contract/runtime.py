@@ -34,12 +34,15 @@ _Folder = Annotated[
         200,
     ),
 ]
+#: What ComfyUI takes for models (``supported_pt_extensions`` in folder_paths.py). The web UI loads what it is told to.
+_ENDINGS = ("safetensors", "sft", "ckpt", "pt", "pt2", "pth", "bin", "pkl")
 _File = Annotated[
     Checkpoint,
     Grammar(
-        r"[^/.\s\\\x00-\x1f][^/\\\x00-\x1f]*(/[^/.\s\\\x00-\x1f][^/\\\x00-\x1f]*)*",
-        "a file in the folder checkpoints/ of the models volume, sdxl/turbo.safetensors say: no slash at its beginning "
-        "or end, nothing that begins with a dot",
+        r"[^/.\s\\\x00-\x1f][^/\\\x00-\x1f]*(/[^/.\s\\\x00-\x1f][^/\\\x00-\x1f]*)*"
+        rf"\.({'|'.join(_ENDINGS)})",
+        "a file in the folder checkpoints/ of the models volume, sdxl/turbo.safetensors say: no slash at its "
+        f"beginning, nothing that begins with a dot, and one of the endings .{', .'.join(_ENDINGS)}",
         256,
     ),
 ]
@@ -77,7 +80,7 @@ _Cpu = Annotated[
     Grammar(_CPU, "a number of cores: 4, 3.5 or 3500m", 7),
     BeforeValidator(_number_as_text, json_schema_input_type=str | float),
 ]
-_Memory = Annotated[str, Grammar("[1-9][0-9]{0,6}(Mi|Gi)", "an amount of memory in Mi or Gi: 16Gi", 9)]
+_Memory = Annotated[str, Grammar("[1-9][0-9]{0,6}(Mi|Gi)", "an amount of memory in Mi or Gi: 12Gi", 9)]
 
 
 class Scaling(Description):
@@ -114,9 +117,21 @@ class Resources(Description):
     cpu: _Cpu | None = None
     """Cores: ``4``, ``3.5`` or ``3500m``."""
     memory: _Memory | None = None
-    """Memory: ``16Gi``. It should hold the largest model."""
+    """Memory: ``12Gi``. It should hold the largest model, and leave room on the machine."""
     outputs_gib: Annotated[int, Field(ge=1, le=1000)] | None = None
     """The most that the engine's folder for outputs holds, in GiB."""
+
+    @property
+    def cores(self) -> float:
+        """The cores as a number; 0 if it is the default."""
+        cpu = self.cpu or "0"
+        return float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
+
+    @property
+    def memory_gib(self) -> float:
+        """The memory in GiB; 0 if it is the default."""
+        memory = self.memory or "0Gi"
+        return int(memory[:-2]) / (1024 if memory.endswith("Mi") else 1)
 
 
 class Runtime(Description):
@@ -175,6 +190,13 @@ class Runtime(Description):
         if value and engine and engine is not suits:
             raise ValueError(f"it is for {suits}, since {reason}: leave it out")
         return value
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_named_within_its_folder(cls, checkpoint: str | None) -> str | None:
+        if checkpoint and (name := checkpoint.removeprefix("checkpoints/")) != checkpoint:
+            raise ValueError(f"name it as it is in checkpoints/: {name}")
+        return checkpoint
 
     @field_validator("args")
     @classmethod

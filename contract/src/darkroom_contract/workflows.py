@@ -8,16 +8,18 @@ import copy
 import json
 import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import groupby
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from darkroom_contract import inputs
 from darkroom_contract.job import FieldError, check_workflow
 from darkroom_contract.rules import Grammar, within
+from darkroom_contract.runtime import Runtime
 from darkroom_contract.types import Description, JsonObject, Label, Task
 
 #: The longest workflow, and all of a runtime: bytes of compact JSON. A runtime's composite has them all, and Crossplane
@@ -216,6 +218,7 @@ class Workflow(Description):
             check_workflow(self.graph, "graph")
         except FieldError as error:
             raise within("graph", error.message) from None
+        self._check_links()
         for name, described in self.inputs.items():
             self._check_place(f"inputs.{name}", described)
         places = sorted((it.node, it.field, name) for name, it in self.inputs.items())
@@ -226,6 +229,17 @@ class Workflow(Description):
         for field, reason in inputs.problems(Task.PIPELINE, self._with_defaults()):
             raise within(field.replace("content", "graph", 1), reason)
         return self
+
+    def _check_links(self) -> None:
+        for name, node in self.graph.items():
+            fields = node.get("inputs") if isinstance(node, dict) else None
+            for field, value in fields.items() if isinstance(fields, dict) else ():
+                if _is_link(value) and value[0] not in self.graph:
+                    known = ", ".join(self.graph)
+                    raise within(
+                        f"graph.{name}.inputs.{field}",
+                        f"the graph has no node {value[0]} to link to; there are {known}",
+                    )
 
     def _check_place(self, path: str, described: WorkflowInput) -> None:
         node = self.graph.get(described.node)
@@ -242,6 +256,15 @@ class Workflow(Description):
         if opens_picture is not (described.type is InputType.IMAGE):
             right = "image, since the node opens a picture" if opens_picture else "another: the node opens no picture"
             raise within(f"{path}.type", f"it has to be {right}")
+        self._check_type(path, described, fields[described.field])
+
+    def _check_type(self, path: str, described: WorkflowInput, value: JsonValue) -> None:
+        if value is None or described.type.is_of(value):
+            return
+        fitting = " or ".join(each for each in InputType if each is not InputType.IMAGE and each.is_of(value))
+        remedy = f"make it {fitting}" if fitting else "name an input that has a text, a number, true or false"
+        what = _WORDS[described.type]
+        raise within(f"{path}.type", f"the graph has {json.dumps(value)} in its place, which is not {what}: {remedy}")
 
     def _with_defaults(self) -> dict[str, JsonValue]:
         graph: dict[str, Any] = copy.deepcopy(self.graph)
@@ -251,11 +274,38 @@ class Workflow(Description):
         return graph
 
 
+def _is_link(value: JsonValue) -> TypeGuard[list[Any]]:
+    """Whether a node's input is the output of another: ``["4", 0]`` (``is_link`` in ComfyUI's graph_utils.py)."""
+    match value:
+        case [str(), int() | float()]:
+            return True
+    return False
+
+
 def check_sizes(workflows: Iterable[Workflow]) -> None:
     """Refuse more than a runtime may have; raises ``ValueError``."""
     size = sum(workflow.size for workflow in workflows)
     if size > MAX_WORKFLOWS_BYTES:
         raise ValueError(f"all of a runtime have {size} bytes of JSON, and {MAX_WORKFLOWS_BYTES} are the most")
+
+
+def refused_nodes(workflows: Mapping[str, Workflow], runtime: Runtime) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The nodes that a runtime's agent would refuse: the place of each one's class in the file, and the reason.
+
+    What ``allowedNodes`` and ``deniedNodes`` have are patterns, as fnmatch takes them. None allowed is all allowed.
+    """
+    allowed, denied = runtime.allowed_nodes, runtime.denied_nodes
+    for name, workflow in workflows.items():
+        for node, content in workflow.graph.items():
+            kind = str(content.get("class_type")) if isinstance(content, dict) else ""
+            place = ("workflows", name, "graph", node, "class_type")
+            if pattern := next((pattern for pattern in denied if fnmatchcase(kind, pattern)), None):
+                yield (
+                    place,
+                    f"the runtime does not run {kind}, since its deniedNodes have {pattern}: change one of them",
+                )
+            elif allowed and not any(fnmatchcase(kind, pattern) for pattern in allowed):
+                yield place, f"the runtime does not run {kind}, which is none of its allowedNodes: change one of them"
 
 
 def _checked_sizes(workflows: dict[str, Workflow]) -> dict[str, Workflow]:

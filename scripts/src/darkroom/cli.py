@@ -26,9 +26,9 @@ from darkroom.dead_letters import DeadLetterQueue
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.reconcile import NotReady
 from darkroom.local.stack import EngineNotFound, Options, Stack
-from darkroom.new_runtime import write_runtime
-from darkroom.prompting import UsageError, build_request, output_format, save_pictures, show_progress
-from darkroom.validate import ReportFormat, find_all, report
+from darkroom.new_runtime import only_cluster, write_runtime
+from darkroom.prompting import UsageError, build_request, output_format, save_pictures, show_progress, submit
+from darkroom.validate import ReportFormat, clusters_folder, find_all, report
 from darkroom_contract.gpus import Gpu
 from darkroom_contract.records import Notification
 from darkroom_contract.types import Engine, PictureFormat
@@ -96,7 +96,7 @@ def prompt(
         out.mkdir(parents=True, exist_ok=True)
         try:
             with console.status(f"sending to {client.url}"):
-                job = client.submit(request.model_copy(update={"output": output}))
+                job = submit(client, request.model_copy(update={"output": output}))
             console.print(f"job {job.id}")
             job = show_progress(console, client, job)
         except KeyboardInterrupt:
@@ -162,7 +162,7 @@ def validate(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="What the branch is compared with, to find removed runtimes. By default origin/main."),
+        typer.Option(help="What to compare with, to find removed runtimes. By default what Argo CD follows on origin."),
     ] = None,
     style: Annotated[
         ReportFormat, typer.Option("--format", help="For people, or as annotations of GitHub Actions.")
@@ -173,8 +173,9 @@ def validate(
     The exit status is 1 if anything is wrong. Notes are only worth knowing.
     """
     with _clear_errors():
-        folders = clusters or sorted(path for path in _CLUSTERS.iterdir() if path.is_dir())
-        findings = find_all(folders, base, None if clusters else _CLUSTERS)
+        every = None if clusters else clusters_folder()
+        folders = clusters or sorted(path for path in (every or Path()).iterdir() if path.is_dir())
+        findings = find_all(folders, base, style, every)
         report(console, folders, findings, style)
         if any(finding.is_error for finding in findings):
             raise typer.Exit(1)
@@ -188,16 +189,26 @@ def new_runtime(
         str | None, typer.Option(help="The model's file, in the folder checkpoints/ of the models volume.")
     ] = None,
     gpu: Annotated[Gpu | None, typer.Option(help="The class of GPU. By default g5.")] = None,
-    cluster: ClusterFolder = _LOCAL_CLUSTER,
+    cluster: Annotated[
+        Path | None, typer.Option(help="The cluster's folder. By default the only one under clusters/ with gitops.")
+    ] = None,
 ) -> None:
-    """Write the file of a new model runtime, with its options and their defaults as comments."""
+    """Write the file of a new model runtime, with its options and their defaults as comments.
+
+    The exit status is 1 if the file does not go together with the cluster's others. It is there then all the same.
+    """
     with _clear_errors():
-        path = write_runtime(cluster, name, engine, checkpoint, gpu)
+        cluster = cluster or only_cluster(_CLUSTERS)
+        path, findings = write_runtime(cluster, name, engine, checkpoint, gpu)
         console.print(f"[green]written[/green]  {escape(str(path))}")
-        console.print("[bold]next[/bold]     look through it, then check it, commit it and push it:")
-        console.print(f"         darkroom validate {escape(str(cluster))}")
+        report(console, [path.parent], findings, ReportFormat.HUMAN)
+        console.print("[bold]next[/bold]     look through it, then try it, check it, commit it and push it:")
+        console.print(f"         .venv/bin/darkroom local --cluster {escape(str(cluster))}")
+        console.print(f"         .venv/bin/darkroom validate {escape(str(cluster))}")
         console.print(f"         git add {escape(str(path))}")
         console.print(f'         git commit -m "Serve {name}" && git push')
+        if any(finding.is_error for finding in findings):
+            raise typer.Exit(1)
 
 
 @runtime_app.command("redrive")

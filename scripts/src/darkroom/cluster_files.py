@@ -1,20 +1,32 @@
 """The files of one cluster, ``clusters/<cluster>/``, and the rules for them. It reads them, and nothing else."""
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from darkroom import strays
 from darkroom.documents import Document, Finding, Unreadable, read, validate
 from darkroom_contract.cluster import MAX_RUNTIMES, Cluster, Images
+from darkroom_contract.gitops import GitOps
+from darkroom_contract.gpus import MACHINES
 from darkroom_contract.rules import LABEL
 from darkroom_contract.runtime import Runtime
 from darkroom_contract.schemas import ClusterFile, ImagesFile, RuntimeFile, WorkflowsFile
 from darkroom_contract.types import Engine, Model, RuntimeName
-from darkroom_contract.workflows import Workflow, check_sizes
+from darkroom_contract.workflows import Workflow, check_sizes, refused_nodes
 
+#: The folder of the cluster to copy, and what its file has in place of one's own.
+EXAMPLE = "example"
+_EXAMPLE_ACCOUNT = "111122223333"
+#: RFC 2606, section 3.
+_EXAMPLE_HOST = re.compile(r"[/@.]example\.(com|net|org)([:/]|$)")
+
+DEFAULT_REVISION: str = GitOps.model_fields["revision"].default
 _File = TypeVar("_File", bound=Model)
 _NAME: TypeAdapter[str] = TypeAdapter(RuntimeName)
 
@@ -57,6 +69,15 @@ def check_cluster(folder: Path) -> tuple[ClusterFiles | None, list[Finding]]:
     return (None if any(finding.is_error for finding in findings) else files), findings
 
 
+def followed_revision(folder: Path) -> str:
+    """The branch (or tag, or commit) that Argo CD keeps the cluster by; the usual one, if the files do not say it."""
+    with suppress(Unreadable):
+        file, _ = validate(read(folder / "cluster.yaml"), ClusterFile)
+        if file and file.cluster.gitops:
+            return file.cluster.gitops.revision
+    return DEFAULT_REVISION
+
+
 @dataclass
 class _Reading:
     """Reads a cluster's folder and collects what is wrong in it."""
@@ -65,8 +86,10 @@ class _Reading:
     findings: list[Finding] = field(default_factory=list)
 
     def whole(self) -> ClusterFiles | None:
-        cluster = self._cluster(self.folder / "cluster.yaml")
-        images = self._images(self.folder / "images.yaml")
+        document, cluster = self._cluster(self.folder / "cluster.yaml")
+        images = self._images(self.folder / "images.yaml", cluster)
+        if self.folder.is_dir():
+            self.findings += strays.in_cluster(self._entries(self.folder))
         folders = list(self._named_folders(self.folder / "runtimes"))
         runtimes = {path.name: read for path in folders if (read := self._runtime(path / "runtime.yaml"))}
         workflows = {path.name: self._workflows(path / "workflows", runtimes.get(path.name)) for path in folders}
@@ -77,22 +100,27 @@ class _Reading:
             )
             self._error(self.folder / "runtimes", words)
         self._check_defaults(runtimes)
-        if cluster is None:
+        if document is None or cluster is None:
             return None
         for runtime in runtimes.values():
-            self.findings += _without_nodes(cluster, *runtime)
+            self.findings += [*_without_nodes(cluster, *runtime), *_without_room(*runtime)]
+        self.findings += _filters_nothing(document, cluster, [path.name for path in folders])
         named = {name: each for name, each in workflows.items() if each}
         return ClusterFiles(cluster, {name: runtime for name, (_, runtime) in runtimes.items()}, images, named)
 
-    def _cluster(self, path: Path) -> Cluster | None:
+    def _cluster(self, path: Path) -> tuple[Document | None, Cluster | None]:
         document, file = self._load(path, ClusterFile)
         # By its resolved path: the folder may be given as "." or with ".." at its end.
         if document and file and file.cluster.name != (name := self.folder.resolve().name):
             self.findings.append(document.finding(("cluster", "name"), f"it has to be the folder's name, {name}"))
-        return file.cluster if file else None
+        if document and file and self.folder.resolve().name != EXAMPLE and not file.cluster.emulator:
+            self.findings += _of_the_example(document, file.cluster)
+        return document, file.cluster if file else None
 
-    def _images(self, path: Path) -> Images:
+    def _images(self, path: Path, cluster: Cluster | None) -> Images:
         if not path.exists():
+            if cluster and cluster.gitops:
+                self._error(path, "there is no such file, and Argo CD needs it: copy clusters/example/images.yaml")
             return Images()
         document, file = self._load(path, ImagesFile)
         if not document or not file:
@@ -110,11 +138,9 @@ class _Reading:
 
     def _workflows(self, folder: Path, runtime: tuple[Document, Runtime] | None) -> dict[str, Workflow]:
         workflows: dict[str, Workflow] = {}
-        for path in self._entries(folder):
-            if path.suffix == ".yml":
-                self._error(path, f"it is not read: call it {path.stem}.yaml")
-            if path.suffix != ".yaml":
-                continue
+        entries = self._entries(folder)
+        self.findings += strays.in_workflows(entries)
+        for path in (entry for entry in entries if entry.suffix == ".yaml"):
             document, file = self._load(path, WorkflowsFile)
             if not document or not file:
                 continue
@@ -123,6 +149,8 @@ class _Reading:
                 self.findings.append(document.finding(("workflows",), words))
             if runtime and runtime[1].engine is not Engine.COMFYUI:
                 self._error(path, "only ComfyUI has workflows: remove the file, or set runtime.engine to comfyui")
+            if runtime:
+                self.findings += (document.finding(*refused) for refused in refused_nodes(file.workflows, runtime[1]))
             workflows |= file.workflows
         try:
             check_sizes(workflows.values())
@@ -132,9 +160,12 @@ class _Reading:
 
     def _named_folders(self, parent: Path) -> Iterator[Path]:
         """The folders of the runtimes: a folder that begins with a dot is none, as Argo CD has it."""
-        for path in self._entries(parent):
+        entries = self._entries(parent)
+        self.findings += strays.in_runtimes(entries)
+        for path in entries:
             if path.name.startswith(".") or not path.is_dir():
                 continue
+            self.findings += strays.in_runtime(self._entries(path))
             try:
                 _NAME.validate_python(path.name)
             except ValidationError:
@@ -170,12 +201,59 @@ class _Reading:
         except Unreadable as error:
             self.findings.append(error.finding)
             return None, None
+        if model is WorkflowsFile and (finding := _bare_graph(document)):
+            self.findings.append(finding)
+            return document, None
         file, findings = validate(document, model)
         self.findings += findings
         return document, file
 
     def _error(self, path: Path, words: str) -> None:
         self.findings.append(Finding(path, 1, "", words))
+
+
+def _of_the_example(document: Document, cluster: Cluster) -> Iterator[Finding]:
+    """What was left as it is in the cluster to copy."""
+    for place, is_left, right in (
+        (("account",), cluster.account == _EXAMPLE_ACCOUNT, "the AWS account's own number"),
+        (("eksName",), cluster.eks_name == EXAMPLE, "the EKS cluster's own name"),
+        (
+            ("gitops", "repository"),
+            bool(cluster.gitops and _EXAMPLE_HOST.search(cluster.gitops.repository)),
+            "the repository that Argo CD clones, your fork",
+        ),
+    ):
+        if is_left:
+            yield document.finding(("cluster", *place), f"it is still as in clusters/{EXAMPLE}: say {right}")
+
+
+def _filters_nothing(document: Document, cluster: Cluster, runtimes: Sequence[str]) -> Iterator[Finding]:
+    """A filter may name a runtime that is still to come, or its name may be mistyped."""
+    for index, subscriber in enumerate(cluster.subscribers):
+        for number, name in enumerate(subscriber.filter.runtime):
+            if name not in runtimes:
+                words = f"the cluster has no runtime {name}; there are {', '.join(runtimes) or 'none'}"
+                place = ("cluster", "subscribers", index, "filter", "runtime", number)
+                yield document.finding(place, words, is_error=False)
+
+
+def _bare_graph(document: Document) -> Finding | None:
+    """A workflow as ComfyUI exports it, which is only a part of the file."""
+    file, name = document.value, document.path.stem
+    if not isinstance(file, dict):
+        return None
+    if {"nodes", "links"} <= file.keys():
+        words = "this is the editor's file: take that of ComfyUI's menu Export (API), and put it"
+        return document.finding((), f"{words} under workflows.{name}.graph")
+    named = file.get("workflows")
+    for place, graph in (
+        ((), file),
+        (("workflows",), named),
+        (("workflows", name), named.get(name) if isinstance(named, dict) else None),
+    ):
+        if isinstance(graph, dict) and graph and all(isinstance(n, dict) and "class_type" in n for n in graph.values()):
+            return document.finding(place, f"this is a graph alone: put it under workflows.{name}.graph")
+    return None
 
 
 def _without_nodes(cluster: Cluster, document: Document, runtime: Runtime) -> Iterator[Finding]:
@@ -196,3 +274,22 @@ def _without_nodes(cluster: Cluster, document: Document, runtime: Runtime) -> It
     elif runtime.scaling.max_pods > pool.max_gpus:
         words = f"the cluster's pool of {runtime.gpu} has {pool.max_gpus} GPUs at most, so that there are never so many"
         yield document.finding(("runtime", "scaling", "maxPods"), words, is_error=False)
+
+
+def _without_room(document: Document, runtime: Runtime) -> Iterator[Finding]:
+    """What an engine asks of a machine that has to run more than the engine."""
+    asked, machines = runtime.resources, MACHINES[runtime.gpu]
+    fitting = (each for each in machines if asked.cores <= each.cpus and asked.memory_gib <= each.memory_gib)
+    machine = next(fitting, machines[-1])
+    larger = machines[machines.index(machine) + 1 :]
+    for name, given, most, whole, unit in (
+        ("cpu", asked.cores, machine.engine_cpus, f"{machine.cpus}", ""),
+        ("memory", asked.memory_gib, machine.engine_memory_gib, f"{machine.memory_gib}Gi", "Gi"),
+    ):
+        if given > most:
+            or_more = f", or more than {whole} for a larger machine" if larger else ""
+            words = (
+                f"a machine of {runtime.gpu} with {whole} for each GPU has no room then for what else runs there, "
+                f"Mountpoint above all: ask for at most {most:g}{unit}{or_more}"
+            )
+            yield document.finding(("runtime", "resources", name), words)

@@ -8,19 +8,14 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from darkroom_contract import rules
-
-#: Where a field is: ``("runtime", "args", 0)``.
-Place: TypeAlias = tuple[str | int, ...]
+from darkroom.problems import Place, explained, written
 
 _Model = TypeVar("_Model", bound=BaseModel)
 #: Kubernetes and etcd take no larger object.
@@ -28,6 +23,12 @@ _MAX_BYTES = 1024 * 1024
 #: Deeper than any graph of ComfyUI, and what pydantic's parser of JSON takes.
 _MAX_DEPTH = 100
 _TOO_DEEP = "it is nested too deeply: a hundred levels at most"
+#: What PyYAML says of a line that is further to the right than what it should stand below.
+_BY_INDENTATION = ("mapping values are not allowed here", "expected <block end>, but found '<block mapping start>'")
+_INDENTED = (
+    "; it does not line up with what is above it. If you took away its #, take away that of the line that it belongs "
+    "to, too (scaling:, say)"
+)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -76,11 +77,6 @@ def printable(text: Path | str) -> str:
     return str(text).encode(errors="surrogateescape").decode(errors="replace")
 
 
-def written(place: Place) -> str:
-    """A place as people write it: ``runtime.args[0]``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
-
-
 def read(path: Path) -> Document:
     """Read a file; raises ``Unreadable``."""
     try:
@@ -111,7 +107,8 @@ def parse(path: Path, content: bytes) -> Document:
         raise Unreadable(path, _line(error), "aliases are not taken: write out what this one stands for") from None
     except yaml.MarkedYAMLError as error:
         said = ", ".join(filter(None, (error.context, error.problem)))
-        raise Unreadable(path, _line(error), f"not YAML: {said}") from None
+        hint = _INDENTED if error.problem in _BY_INDENTATION else ""
+        raise Unreadable(path, _line(error), f"not YAML: {said}{hint}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(path, line, "not YAML: a control character, which may not be in it") from None
@@ -130,10 +127,10 @@ class _Alias(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, and with dates as the texts that Helm takes them for."""
+    """YAML without aliases, whose words and numbers are what Helm takes them for (``resolve.go`` of go-yaml v2)."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in (f"{_TAG}null", f"{_TAG}merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -142,6 +139,21 @@ class _Loader(yaml.SafeLoader):
             event = self.get_event()  # type: ignore[no-untyped-call]
             raise _Alias(problem_mark=event.start_mark)
         return super().compose_node(parent, index)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"(?i:y|n)|[yY]es|YES|[nN]o|NO|[tT]rue|TRUE|[fF]alse|FALSE|[oO]n|ON|[oO]ff|OFF", "yYnNtTfFoO"),
+    ("int", r"[-+]?(0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that is read as it was meant: a text that looks like a number or a word of YAML's is in quotes."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 @dataclass
@@ -165,7 +177,8 @@ class _Reading:
     def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
         seen: dict[str, int] = {}
         for key, value in node.value:
-            if key.tag not in (f"{_TAG}str", f"{_TAG}int"):
+            is_plain_number = key.tag == f"{_TAG}int" and re.fullmatch("0|[1-9][0-9]*", key.value)
+            if key.tag != f"{_TAG}str" and not is_plain_number:
                 raise self._refused(key, place, "a key has to be a text: put it in quotes")
             name, line = str(self._scalar(key, place, as_text=True)), key.start_mark.line + 1
             if name in seen:
@@ -195,7 +208,7 @@ _SCALARS: Mapping[str, Any] = {
     f"{_TAG}str": lambda _, node: node.value,
     f"{_TAG}int": yaml.SafeLoader.construct_yaml_int,
     f"{_TAG}float": yaml.SafeLoader.construct_yaml_float,
-    f"{_TAG}bool": yaml.SafeLoader.construct_yaml_bool,
+    f"{_TAG}bool": lambda _, node: node.value.lower() in ("y", "yes", "true", "on"),
     f"{_TAG}null": lambda *_: None,
 }
 
@@ -213,7 +226,8 @@ def validate(document: Document, model: type[_Model]) -> tuple[_Model | None, li
         return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        return None, [_finding(document, model, each) for each in problems if not _follows(each, problems)]
+        wrong = (explained(model, each) for each in problems if not _follows(each, problems))
+        return None, [document.finding(place, words) for place, words in wrong]
 
 
 def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
@@ -221,60 +235,3 @@ def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
     place = problem["loc"]
     inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
     return problem["type"] == "too_short" and any(other[: len(place)] == place for other in inner)
-
-
-def _finding(document: Document, model: type[BaseModel], problem: ErrorDetails) -> Finding:
-    place, context = problem["loc"], problem.get("ctx", {})
-    if not place:
-        return document.finding(place, f"the file has to have one key, {', '.join(model.model_fields)}")
-    match problem["type"]:
-        case rules.WITHIN:
-            return document.finding((*place, *_parts(context["path"])), context["words"])
-        case "missing":
-            words = "it is missing"
-        case "extra_forbidden":
-            words = _no_such_field(model, place)
-        case "string_type" if isinstance(problem["input"], int | float):
-            words = "it has to be a text: put it in quotes"
-        case "too_short":
-            words = f"it needs {context['min_length']} or more"
-        case "too_long":
-            words = f"it takes {context['max_length']} at most"
-        case _:
-            words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
-    return document.finding(place, words)
-
-
-def _parts(path: str) -> Place:
-    return tuple(name or int(index) for name, index in re.findall(r"([^.\[\]]+)(?!\])|\[(\d+)\]", path))
-
-
-def _no_such_field(model: type[BaseModel], place: Place) -> str:
-    known = _fields(_schema(model), place[:-1])
-    by_letters = {_letters(name): name for name in known}
-    close = get_close_matches(_letters(str(place[-1])), by_letters, n=1)
-    remedy = f"did you mean {by_letters[close[0]]}?" if close else f"there are {', '.join(known)}"
-    return f"there is no such field; {remedy}"
-
-
-def _letters(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
-
-
-@cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return TypeAdapter(model).json_schema()
-
-
-def _fields(schema: dict[str, Any], place: Place) -> list[str]:
-    """The fields of the object at a place, by the schema of the whole."""
-
-    def resolved(part: dict[str, Any]) -> dict[str, Any]:
-        part = next((choice for choice in part.get("anyOf", ()) if choice.get("type") != "null"), part)
-        return schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
-
-    part = schema
-    for step in place:
-        within = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step)
-        part = resolved(within or part.get("additionalProperties") or {})
-    return list(part.get("properties", {}))

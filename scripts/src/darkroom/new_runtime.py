@@ -1,4 +1,6 @@
-"""``darkroom runtime new``: the file of a new model runtime, with what else could be said in it. It writes that file.
+"""``darkroom runtime new``: the file of a new model runtime, with what else could be said in it.
+
+It writes that file, and reads the cluster's others to say what does not go together with them.
 
 The options and their defaults come from the model of a runtime: a line that begins with ``#`` and a name is one.
 """
@@ -6,29 +8,44 @@ The options and their defaults come from the model of a runtime: a line that beg
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from darkroom.documents import parse, validate
+from darkroom.cluster_files import check_cluster
+from darkroom.documents import Dumper, Finding, Unreadable, parse, read, validate
 from darkroom.prompting import UsageError
 from darkroom_contract.gpus import Gpu
 from darkroom_contract.rules import LABEL
 from darkroom_contract.runtime import ONE_ENGINE_ONLY, Runtime
-from darkroom_contract.schemas import RuntimeFile
+from darkroom_contract.schemas import ClusterFile, RuntimeFile
 from darkroom_contract.types import Engine, RuntimeName
 
+_File = TypeVar("_File", bound=BaseModel)
 _WIDTH = 100
 _NAME: TypeAdapter[str] = TypeAdapter(RuntimeName)
 
 
-def write_runtime(cluster: Path, name: str, engine: Engine, checkpoint: str | None, gpu: Gpu | None) -> Path:
-    """Write a runtime's file into a cluster's folder and return its path; raises ``UsageError``.
+def only_cluster(clusters: Path) -> Path:
+    """The only cluster's folder that Argo CD follows (``gitops``); raises ``UsageError`` if there are more, or none."""
+    files = {path.parent: _read(path, ClusterFile) for path in sorted(clusters.glob("*/cluster.yaml"))}
+    followed = [folder for folder, file in files.items() if file and file.cluster.gitops]
+    if len(followed) == 1:
+        return followed[0]
+    found = " and ".join(map(str, followed)) or "none"
+    raise UsageError(f"which cluster? Say it by --cluster; those under {clusters} with gitops in cluster.yaml: {found}")
 
-    A file that is there already stays as it is.
+
+def write_runtime(
+    cluster: Path, name: str, engine: Engine, checkpoint: str | None, gpu: Gpu | None
+) -> tuple[Path, list[Finding]]:
+    """Write a runtime's file into a cluster's folder; raises ``UsageError``.
+
+    Returns its path, and what there is to say of it among the cluster's other files. A file that is there already stays
+    as it is.
     """
     try:
         _NAME.validate_python(name)
@@ -37,7 +54,13 @@ def write_runtime(cluster: Path, name: str, engine: Engine, checkpoint: str | No
     if not (cluster / "cluster.yaml").is_file():
         raise UsageError(f"{cluster} is no cluster: it has no cluster.yaml")
     path = cluster / "runtimes" / name / "runtime.yaml"
-    given = {"engine": engine.value, "checkpoint": checkpoint, "gpu": gpu.value if gpu else None}
+    default = _default_for(cluster, checkpoint)
+    given = {
+        "engine": engine.value,
+        "checkpoint": checkpoint,
+        "default_for_checkpoint": False if default else None,
+        "gpu": gpu.value if gpu else None,
+    }
     text = runtime_text({field: value for field, value in given.items() if value is not None})
     _, findings = validate(parse(path, text.encode()), RuntimeFile)
     if findings:
@@ -48,7 +71,32 @@ def write_runtime(cluster: Path, name: str, engine: Engine, checkpoint: str | No
             file.write(text)
     except FileExistsError:
         raise UsageError(f"{path} is there already: edit it, or choose another name") from None
-    return path
+    findings = [finding for finding in check_cluster(cluster)[1] if finding.path == path]
+    written = read(path)
+    if default:
+        words = f"false, since {default} is the default for {checkpoint} already: its v1alpha1 requests stay there"
+        findings.append(written.finding(("runtime", "defaultForCheckpoint"), words, is_error=False))
+    if engine is Engine.SDWEBUI and checkpoint is None:
+        words = "none is said, and the web UI begins with any that it finds: name one, unless all jobs name theirs"
+        findings.append(written.finding(("runtime", "checkpoint"), words, is_error=False))
+    return path, findings
+
+
+def _default_for(cluster: Path, checkpoint: str | None) -> str | None:
+    """The runtime that v1alpha1 requests for a checkpoint go to, as far as the cluster's files can be read."""
+    for path in sorted(cluster.glob("runtimes/*/runtime.yaml")) if checkpoint else ():
+        file = _read(path, RuntimeFile)
+        if file and file.runtime.checkpoint == checkpoint and file.runtime.default_for_checkpoint:
+            return path.parent.name
+    return None
+
+
+def _read(path: Path, model: type[_File]) -> _File | None:
+    """What a file says, unless something is wrong with it."""
+    try:
+        return validate(read(path), model)[0]
+    except Unreadable:
+        return None
 
 
 def runtime_text(given: dict[str, Any]) -> str:
@@ -60,9 +108,8 @@ def runtime_text(given: dict[str, Any]) -> str:
         "runtime:",
     ]
     for name, info in Runtime.model_fields.items():
-        alias = str(info.alias)
-        if alias in given:
-            lines += _indented("  ", [*_prose(info), f"{alias}: {_value(given[alias])}"])
+        if name in given:
+            lines += _indented("  ", [*_prose(info), f"{info.alias}: {_value(given[name])}"])
         elif name not in ONE_ENGINE_ONLY or ONE_ENGINE_ONLY[name][0] == given["engine"]:
             lines += [*_indented("  ", _prose(info)), *_indented("  #", _option(info))]
     return "\n".join(lines) + "\n"
@@ -86,7 +133,7 @@ def _prose(info: FieldInfo) -> Iterator[str]:
 
 def _value(value: Any) -> str:
     """A value in one line of YAML."""
-    text = yaml.safe_dump(to_jsonable_python(value), default_flow_style=True, width=10**6)
+    text = yaml.dump(to_jsonable_python(value), Dumper=Dumper, default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from darkroom.client import Client
+from darkroom.client import Client, RequestRefused
 from darkroom_contract.job import is_workflow
 from darkroom_contract.types import OutputFormat, PictureFormat, Task
 from darkroom_contract.v1 import JobView, SubmitRequest
@@ -37,17 +38,24 @@ def build_request(
 
     ``workflow`` is a file, or else the name of one of the runtime's, with ``inputs`` as ``name=value``. Without it the
     request is a web UI's text-to-image, or image-to-image when there is an image. ``settings`` are ``seed`` and
-    ``steps``; None is as they are.
+    ``steps``; None is as they are. Only a named workflow goes without a text.
     """
     chosen = {name: value for name, value in settings.items() if value is not None}
     if workflow is not None and not (workflow.endswith(".json") or Path(workflow).is_file()):
-        named: dict[str, Any] = {"prompt": text, **chosen} if text else {**chosen}
+        named: dict[str, Any] = {"prompt": text, **chosen} if text.strip() else {**chosen}
         if image is not None:
             named["image"] = _data_url(image)
-        named |= map(_input, inputs)
+        for name, value in map(_input, inputs):
+            if name in named:
+                said = "the text" if name == "prompt" else f"--{name}"
+                instead = f"leave one of them out{', or make the text empty' * (name == 'prompt')}"
+                raise UsageError(f"--input {name}=… says again what {said} or another --input says: {instead}")
+            named[name] = value
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, workflow=workflow, inputs=named)
     if inputs:
         raise UsageError("--input goes with --workflow and the name of one of the runtime's workflows")
+    if not text.strip():
+        raise UsageError("the text is empty: say what to draw")
     if workflow is not None:
         graph = _fill_in(_load_workflow(Path(workflow)), text, image, chosen)
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, content=graph)
@@ -63,6 +71,20 @@ def output_format(picture_format: PictureFormat | None, quality: int | None) -> 
     if quality is not None and picture_format in (None, PictureFormat.PNG):
         raise UsageError("--quality goes with --format jpeg, webp or avif")
     return OutputFormat(format=picture_format, quality=quality) if picture_format else None
+
+
+def submit(client: Client, request: SubmitRequest) -> JobView:
+    """Submit a request; raises what the client does, and ``UsageError`` if ComfyUI is sent no workflow."""
+    try:
+        return client.submit(request)
+    except RequestRefused as refused:
+        of_content = refused.error.field == "content" and "workflow" in refused.error.message
+        if request.task is Task.PIPELINE or not of_content:
+            raise
+        raise UsageError(
+            f"{request.runtime} is a runtime of ComfyUI, which draws by a workflow: add --workflow, with the NAME of "
+            "one of the runtime's or a FILE in ComfyUI's API format"
+        ) from None
 
 
 def show_progress(
@@ -90,8 +112,14 @@ def save_pictures(client: Client, job: JobView, folder: Path) -> Iterator[Path]:
 def _load_workflow(path: Path) -> dict[str, Any]:
     try:
         graph = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: there is no such file; a workflow of the runtime's has no .json in its name"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: it is not JSON: {error}") from None
     if not is_workflow(graph):
         raise UsageError(f"{path}: not a workflow in API format; export it by ComfyUI's menu Export (API)")
     workflow: dict[str, Any] = graph
@@ -128,7 +156,8 @@ def _input(text: str) -> tuple[str, Any]:
         parsed = json.loads(value)
     except ValueError:
         return name, value
-    return name, parsed if isinstance(parsed, str | int | float) else value
+    is_value = isinstance(parsed, str | int) or (isinstance(parsed, float) and math.isfinite(parsed))
+    return name, parsed if is_value else value
 
 
 def _data_url(path: Path) -> str:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -46,11 +47,21 @@ class Component:
     programs: dict[str, str] = field(default_factory=dict)
     #: Files and folders of its source.
     files: tuple[str, ...] = ()
+    #: The variable that says the module's version, where the linker has to set it.
+    version_variable: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version that is pinned."""
+        pins = (_MODULES / self.name / "go.mod").read_text()
+        pin = re.search(rf"^(?:require |\t){re.escape(self.module)} (\S+)", pins, re.M)
+        assert pin, f"{self.name}/go.mod requires no {self.module}"
+        return pin[1]
 
     @property
     def build(self) -> Path:
         """Where a finished build of exactly these programs is kept: ``bin/``."""
-        return self._kept("", repr(self.programs).encode(), _TOOLCHAIN.read_bytes())
+        return self._kept("", repr(self.programs).encode(), self.version_variable.encode(), _TOOLCHAIN.read_bytes())
 
     @property
     def source(self) -> Path:
@@ -68,6 +79,8 @@ COMPONENTS = (
         "kubernetes",
         "k8s.io/kubernetes",
         {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")},
+        # Argo CD tells Helm which version charts are for.
+        version_variable="k8s.io/component-base/version.gitVersion",
     ),
     Component("kwok", "sigs.k8s.io/kwok", {"kwok": "cmd/kwok"}),
     Component(
@@ -97,8 +110,12 @@ COMPONENTS = (
         {f"keda-{name}": f"cmd/{name}" for name in ("operator", "adapter", "webhooks")},
         ("config/crd/bases", "config/webhooks"),
     ),
-    # Karpenter's CRDs as clusters have them.
-    Component("karpenter-provider-aws", "github.com/aws/karpenter-provider-aws", files=("pkg/apis/crds",)),
+    # Karpenter's CRDs and its chart's values as clusters have them.
+    Component(
+        "karpenter-provider-aws",
+        "github.com/aws/karpenter-provider-aws",
+        files=("pkg/apis/crds", "charts/karpenter/values.yaml"),
+    ),
     Component(
         "prometheus-operator",
         "github.com/prometheus-operator/prometheus-operator",
@@ -169,11 +186,12 @@ def _environment(scratch: Path) -> dict[str, str]:
 def _build(item: Component, scratch: Path) -> None:
     began = time.monotonic()
     finished = Path(tempfile.mkdtemp(prefix=f"{item.name}-", dir=scratch))
+    flags = "-s -w" + (f" -X {item.version_variable}={item.version}" if item.version_variable else "")
     for number, (name, package) in enumerate(item.programs.items(), 1):
         label = f"{name} ({number} of {len(item.programs)} of {item.name})" if len(item.programs) > 1 else name
         output = str(finished / "bin" / name)
         path = f"{item.module}/{package}".removesuffix("/")
-        command = [_GO, "build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", output, path]
+        command = [_GO, "build", "-v", "-trimpath", "-ldflags", flags, "-o", output, path]
         _run_visibly(label, command, _MODULES / item.name, _environment(scratch))
     finished.rename(item.build)
     _say(f"{item.name}: {time.monotonic() - began:.0f} s")

@@ -77,9 +77,9 @@ class Process:
 
     @property
     def cpu_seconds(self) -> float:
-        """The processor time that it has taken."""
+        """The processor time that it has taken, with that of what it ran and that has ended."""
         times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
+        return float(times.user + times.system + times.children_user + times.children_system)
 
     def stop(self) -> None:
         """Ask it to end, and end it when it does not."""

@@ -5,19 +5,15 @@ that it does not handle does nothing. Its root is the machine's, seen through an
 an empty /tmp and with the volumes at their mount paths. Its program has no privileges and cannot get any.
 """
 
-import logging
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from tests.e2e.kubelet.image import PROGRAMS
 from tests.e2e.kubelet.program import Program
 from tests.e2e.kubelet.sandbox import DIES_WITH_PARENT, Holder
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,20 +61,10 @@ def beside(program: Program, pid: int, command: Sequence[str]) -> list[str]:
 def _become(program: Program, command: Sequence[str]) -> list[str]:
     """The command that gives up what root may do, and becomes that of the program or another one beside it."""
     groups = [f"--groups={','.join(map(str, program.groups))}"] if program.groups else ["--clear-groups"]
-    user = program.user if _everyone_can_read_programs() else 0
-    identity = [f"--reuid={user}", f"--regid={program.group}", *groups]
+    identity = [f"--reuid={program.user}", f"--regid={program.group}", *groups]
     privileges = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     variables = [f"{name}={value}" for name, value in program.environment.items()]
     return [*DIES_WITH_PARENT, *identity, *privileges, "env", "-i", *variables, *command]
-
-
-@cache
-def _everyone_can_read_programs() -> bool:
-    """Whether the machine's Python is for others than root, too; the folders above it aside."""
-    closed = [str(folder) for folder in PROGRAMS if folder.stat().st_mode & 0o005 != 0o005]
-    if closed:
-        logger.warning("containers run as root, since others may not read %s", ", ".join(closed))
-    return not closed
 
 
 def _root(folder: Path) -> list[str]:

@@ -1,32 +1,29 @@
-"""A stand-in for the kubelet: the pods of model runtimes as real processes of this machine, on nodes that kwok plays.
+"""A stand-in for the kubelet: the pods of model runtimes as real processes of the machine, on nodes that kwok plays.
 
 Environment, arguments, probes, order, SIGTERM and grace are the pod spec's; network, file system, user and privileges
 are a pod's (``sandbox``, ``isolation``). It also plays, on all nodes, the part of the S3 CSI driver that is seen from
 outside: a node that is ready loses the driver's startup taint. What is not played: limits of resources and of volumes,
-NetworkPolicies, Services' addresses and names, and what raises ``errors.Unsupported``.
+NetworkPolicies, Services' addresses, names and variables, and what raises ``errors.Unsupported``.
 
 It talks to the API server, needs root, and leaves nothing behind: everything ends with the process that it runs in.
 """
 
-import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
 from tests.e2e.controlplane.api import Api, condition
 from tests.e2e.controlplane.kubernetes import RUNTIMES
 from tests.e2e.kubelet.container import Container
-from tests.e2e.kubelet.errors import StandInFailed
 from tests.e2e.kubelet.image import Image
 from tests.e2e.kubelet.objects import Object, Objects
 from tests.e2e.kubelet.pod import Machine, Pod
 from tests.e2e.kubelet.sandbox import Network
 from tests.e2e.kubelet.status import ContainerStatus
-
-logger = logging.getLogger(__name__)
+from tests.e2e.threads import Threads
 
 CSI_TAINT = "s3.csi.aws.com/agent-not-ready"
 #: The claim that the pods have for the cluster's models.
@@ -52,6 +49,7 @@ class Kubelet:
         backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
         self._models = models
+        self._threads = Threads("kubelet")
         self._objects = Objects(api.kubeconfig)
         self._network = Network()
         self._machine = Machine(
@@ -61,20 +59,18 @@ class Kubelet:
             claims={MODELS_CLAIM: models},
             folder=folder,
             backoff_seconds=backoff_seconds,
-            run=self._run,
+            run=self._threads.run,
         )
         self._lock = threading.RLock()
         self._pods: dict[str, Pod] = {}
         #: Nodes whose machine is gone, while their objects are there.
         self._dead: set[str] = set()
-        self._stopping = threading.Event()
-        self._errors: list[BaseException] = []
 
     def __enter__(self) -> Self:
         self._models.chmod(0o755)  # as Mountpoint shows it to all users
         self._network.__enter__()
-        self._run("pods", self._follow_pods)
-        self._run("nodes", self._follow_nodes)
+        self._threads.run("pods", self._follow_pods)
+        self._threads.run("nodes", self._follow_nodes)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -83,12 +79,12 @@ class Kubelet:
 
     @property
     def host_address(self) -> str:
-        """Where pods reach what listens on this machine."""
+        """Where pods reach what listens on the machine."""
         return self._network.host_address
 
     def stop(self) -> None:
         """End all pods at once; their objects stay as they are."""
-        self._stopping.set()
+        self._threads.stopping.set()
         with self._lock:
             pods = list(self._pods.values())
         self._objects.close()
@@ -100,8 +96,7 @@ class Kubelet:
 
     def check(self) -> None:
         """Raise what went wrong in the stand-in itself, or what a pod has that it does not play."""
-        if self._errors:
-            raise StandInFailed("the stand-in of the kubelet failed") from self._errors[0]
+        self._threads.check()
 
     def log(self, pod: str, container: str) -> str:
         """What a container has written, in all its runs; "" when there is nothing."""
@@ -138,7 +133,7 @@ class Kubelet:
 
     def _follow_pods(self) -> None:
         for event in self._objects.follow("Pod", RUNTIMES):
-            if self._stopping.is_set():
+            if self._threads.stopping.is_set():
                 return
             if isinstance(event, list):
                 there = {item["metadata"]["uid"] for item in event}
@@ -157,7 +152,7 @@ class Kubelet:
         with self._lock:
             if uid in self._pods:
                 self._pods[uid].update(item)
-            elif node and node not in self._dead and not self._stopping.is_set():
+            elif node and node not in self._dead and not self._threads.stopping.is_set():
                 self._pods[uid] = Pod(item, self._machine)
                 self._pods[uid].start()
 
@@ -170,7 +165,7 @@ class Kubelet:
     def _follow_nodes(self) -> None:
         there: set[str] = set()
         for event in self._objects.follow("Node"):
-            if self._stopping.is_set():
+            if self._threads.stopping.is_set():
                 return
             if isinstance(event, list):
                 named = {item["metadata"]["name"]: item for item in event}
@@ -203,16 +198,3 @@ class Kubelet:
         for pod in lost:
             pod.join()
             self._objects.remove_pod(pod.item)
-
-    def _run(self, name: str, work: Callable[..., None], *arguments: Any) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                work(*arguments)
-            except Exception as error:  # whoever leaves the with statement has to learn of it
-                if not self._stopping.is_set():
-                    logger.exception("%s failed", name)
-                    self._errors.append(error)
-
-        thread = threading.Thread(target=guarded, name=f"kubelet {name}", daemon=True)
-        thread.start()
-        return thread

@@ -93,6 +93,15 @@ def test_a_job_that_was_made_before_is_saved_again_and_deleted_again(comfyui: tu
     assert files_in(folder) == []
 
 
+def test_a_job_that_was_made_before_in_part_is_saved_whole(comfyui: tuple[str, Path]) -> None:
+    url, folder = comfyui
+    engine, nodes = neat(url, folder), workflow()
+    for prefix in ("first", "second"):
+        nodes["10"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": prefix}}
+        assert len(generate(engine, nodes).pictures) == 2
+    assert files_in(folder) == []
+
+
 def test_a_preview_that_was_made_before_is_made_again(comfyui: tuple[str, Path]) -> None:
     url, folder = comfyui
     nodes = workflow()

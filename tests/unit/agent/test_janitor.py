@@ -38,6 +38,13 @@ def later(**span: float) -> Callable[[], datetime]:
     return lambda: utcnow() + timedelta(**span)
 
 
+def next_second() -> datetime:
+    """Wait for the next whole second, and return it: AWS counts in seconds."""
+    second = int(time.time()) + 1
+    eventually(lambda: time.time() >= second)
+    return datetime.fromtimestamp(second, UTC)
+
+
 #: A run after the pause between two.
 IN_TEN_MINUTES = later(minutes=10)
 IN_TWENTY_MINUTES, TOMORROW = later(minutes=20), later(hours=25)
@@ -162,6 +169,7 @@ def abandoned(world: World) -> World:
 _NOW = utcnow()
 _QUIET = _NOW - timedelta(minutes=5)
 _LONG_AGO, _JUST_NOW = _NOW - timedelta(hours=1), _NOW - timedelta(minutes=1)
+_THEN, _HALF_AN_HOUR_AGO = _NOW - timedelta(minutes=45), _NOW - timedelta(minutes=30)
 _ALL = datetime.max.replace(tzinfo=UTC)
 _REQUEST, _RESULT, _ANSWERING = JobFact.REQUEST, JobFact.RESULT, JobFact.ANSWERING
 
@@ -176,6 +184,11 @@ def state(lease_until: datetime) -> StateRecord:
         ({_REQUEST: _LONG_AGO}, None, None, Step.NOTHING),
         ({_REQUEST: _LONG_AGO}, None, _LONG_AGO - timedelta(hours=1), Step.NOTHING),
         ({_REQUEST: _LONG_AGO}, None, _LONG_AGO + timedelta(seconds=1), Step.ANSWER),
+        ({_REQUEST: _LONG_AGO, "result-1.json": _HALF_AN_HOUR_AGO}, None, _THEN, Step.NOTHING),
+        ({_REQUEST: _LONG_AGO, JobFact.CANCEL: _HALF_AN_HOUR_AGO}, None, _THEN, Step.ANSWER),
+        ({_REQUEST: _LONG_AGO, _ANSWERING: _HALF_AN_HOUR_AGO}, None, _THEN, Step.ANSWER),
+        ({_REQUEST: _LONG_AGO, JobFact.STATE: _HALF_AN_HOUR_AGO}, _LONG_AGO, _THEN, Step.ANSWER),
+        ({_REQUEST: _LONG_AGO - timedelta(hours=1), JobFact.STATE: _LONG_AGO}, _LONG_AGO, _LONG_AGO, Step.NOTHING),
         ({_REQUEST: _LONG_AGO}, None, _ALL, Step.ANSWER),
         ({_REQUEST: _JUST_NOW}, None, _ALL, Step.LATER),
         ({_REQUEST: _LONG_AGO, JobFact.STATE: _JUST_NOW}, None, _ALL, Step.LATER),
@@ -191,6 +204,11 @@ def state(lease_until: datetime) -> StateRecord:
         "nobody knows of its queue",
         "its queue is older",
         "its queue was made anew since",
+        "its queue was made anew, and it was sent again",
+        "its queue was made anew, and it was cancelled",
+        "its queue was made anew, and an earlier run began to answer it",
+        "its queue was made anew, and the agent that had it gave it back",
+        "its queue was made anew, and an agent had it from there",
         "its queue is gone",
         "it was accepted just now",
         "an agent wrote of it just now",
@@ -217,12 +235,14 @@ _times = st.timedeltas(timedelta(0), timedelta(days=1)).map(lambda age: _NOW - a
     _times,
     _times,
 )
-def test_nothing_is_answered_that_has_a_result_or_was_written_since(
+def test_nothing_is_answered_that_has_a_result_or_was_sent_or_written_since(
     written: dict[str, datetime], lost_before: datetime, quiet_since: datetime
 ) -> None:
+    written[_REQUEST] = written.get(_REQUEST, _LONG_AGO)
     step = next_step(written, None, lost_before, quiet_since)
     touched = max(written.values())
-    assert step is not Step.ANSWER or (_RESULT not in written and touched < min(lost_before, quiet_since))
+    assert step is not Step.ANSWER or (_RESULT not in written and written[_REQUEST] < lost_before)
+    assert step is not Step.ANSWER or touched < quiet_since
     assert step is not Step.TELL or (_RESULT in written and _ANSWERING in written and touched < quiet_since)
 
 
@@ -264,6 +284,13 @@ def test_a_job_is_answered_and_told_once(abandoned: World) -> None:
     abandoned.run()
     abandoned.run(IN_TWENTY_MINUTES)
     assert len(abandoned.told()) == 1
+
+
+def test_what_the_janitor_knew_may_be_damaged(abandoned: World) -> None:
+    abandoned.s3.put_object(Bucket=abandoned.bucket, Key=JANITOR_KEY, Body=b"{")
+    abandoned.run()
+    assert len(abandoned.told()) == 1
+    assert abandoned.memory().swept_at
 
 
 # What is left alone
@@ -324,8 +351,7 @@ def test_jobs_from_before_a_runtime_was_removed_and_brought_back_are_answered(wo
     world.accept("before")
     world.run()
     world.remove_runtime()
-    second = int(time.time())
-    eventually(lambda: int(time.time()) > second)  # SQS counts in seconds
+    next_second()
     world.add_runtime()
     world.accept("since")
     assert world.run().steps == {Step.ANSWER: 1, Step.NOTHING: 1}
@@ -364,8 +390,10 @@ def test_two_janitors_tell_every_job_once(world: World) -> None:
     jobs = {f"job-{number}" for number in range(30)}
     for job in jobs:
         world.accept(job)
+    since = next_second()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: world.run(), range(2)))
+        # What was accepted is old enough, and what either of them writes is not.
+        list(pool.map(lambda _: world.run(lambda: since + timedelta(minutes=5)), range(2)))
     world.run(IN_TWENTY_MINUTES)
     told = [notification["id"] for notification in world.told()]
     assert set(told) == jobs
@@ -405,8 +433,24 @@ def test_a_janitor_that_dies_has_its_job_told_by_the_next_run(
 def test_a_job_that_cannot_be_read_keeps_no_other_from_being_answered(abandoned: World) -> None:
     key = job_key(TENANT, "broken", JobFact.REQUEST)
     abandoned.s3.put_object(Bucket=abandoned.bucket, Key=key, Body=b'{"job": 1}')
-    assert abandoned.run().steps == {Step.FAILED: 1, Step.ANSWER: 1}
-    assert abandoned.run().steps == {Step.FAILED: 1}, "what failed is tried again"
+    assert abandoned.run().steps == {Step.UNREADABLE: 1, Step.ANSWER: 1}
+
+
+@pytest.mark.parametrize("fact", [JobFact.REQUEST, JobFact.STATE])
+def test_a_job_that_cannot_be_read_has_all_jobs_read_once_a_day_as_without_it(world: World, fact: JobFact) -> None:
+    world.accept()
+    world.s3.put_object(Bucket=world.bucket, Key=job_key(TENANT, "picture", fact), Body=b'{"job": 1}')
+    assert world.run().steps == {Step.UNREADABLE: 1}
+    assert world.run().jobs == 0
+    assert world.run(TOMORROW).steps == {Step.UNREADABLE: 1}
+
+
+def test_all_jobs_are_read_again_after_aws_failed(abandoned: World) -> None:
+    abandoned.before("s3.PutObject", "answering.json", fail)
+    assert abandoned.run().steps == {Step.FAILED: 1}
+    assert abandoned.run().steps == {Step.ANSWER: 1}
+    abandoned.run()
+    assert abandoned.run().jobs == 0
 
 
 # What it costs
@@ -485,16 +529,30 @@ def test_it_says_what_it_did_and_ends_with_0(
     assert (summary["event"], summary["jobs"], summary["later"]) == ("janitor done", 1, 1)
 
 
-def test_it_ends_with_1_when_a_job_failed_or_aws_does_not_answer(
+def test_it_names_a_job_that_it_cannot_read_and_ends_with_0(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = job_key(TENANT, "broken", JobFact.REQUEST)
     world.s3.put_object(Bucket=world.bucket, Key=key, Body=b"secret prompt")
     environment(world, monkeypatch)
+    assert janitor.main() == 0
+    out = capsys.readouterr().out
+    lines = [json.loads(line) for line in out.splitlines()]
+    warning, summary = (line for line in lines if line["logger"].startswith("darkroom_agent."))
+    assert (warning["level"], warning["tenant"], warning["job_id"]) == ("WARNING", TENANT, "broken")
+    assert (summary["event"], summary["unreadable"], "failed" in summary) == ("janitor done", 1, False)
+    assert "secret" not in out
+
+
+def test_it_ends_with_1_when_a_job_failed_or_aws_does_not_answer(
+    abandoned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(abandoned, monkeypatch)
+    monkeypatch.setattr(Clients, "create", lambda: abandoned.clients)
+    abandoned.before("s3.GetObject", "request.json", fail)
     assert janitor.main() == 1
-    environment(world, monkeypatch, CLUSTER="nowhere")
+    environment(abandoned, monkeypatch, CLUSTER="nowhere")
     assert janitor.main() == 1
-    assert "secret" not in capsys.readouterr().out
 
 
 def test_it_ends_with_2_when_a_setting_is_wrong(

@@ -73,6 +73,12 @@ def test_a_runtime_may_be_described_so(fields: dict[str, Any]) -> None:
         ({"engine": "comfyui", "deniedNodes": ["a,b"]}, "deniedNodes.0: Value error, it has to be the name of a node"),
         ({"checkpoint": "../secret"}, "checkpoint: Value error, it has to be a file in the folder checkpoints/"),
         ({"checkpoint": "/models/a.safetensors"}, "checkpoint: Value error, it has to be a file in the folder"),
+        (
+            {"checkpoint": "checkpoints/sdxl/a.ckpt"},
+            "checkpoint: Value error, name it as it is in checkpoints/: sdxl/a.ckpt",
+        ),
+        ({"checkpoint": "sd_xl_base_1.0"}, "and one of the endings .safetensors, .sft, .ckpt, .pt, "),
+        ({"checkpoint": "sdxl/.ckpt"}, "checkpoint: Value error, it has to be a file in the folder"),
         ({"loras": "loras/"}, "loras: Value error, it has to be a folder in the models volume"),
         ({"inputHosts": ["https://example.com"]}, "inputHosts.0: Value error, it has to be a host"),
         ({"resources": {"cpu": "4 cores"}}, "resources.cpu: Value error, it has to be a number of cores"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from darkroom_contract.job import FieldError
+from darkroom_contract.runtime import Runtime
 from darkroom_contract.workflows import (
     MAX_WHOLE_NUMBER,
     MAX_WORKFLOW_BYTES,
@@ -16,6 +17,7 @@ from darkroom_contract.workflows import (
     InputType,
     Workflow,
     check_sizes,
+    refused_nodes,
 )
 
 GRAPH: dict[str, Any] = {
@@ -24,6 +26,7 @@ GRAPH: dict[str, Any] = {
         "class_type": "KSampler",
         "inputs": {"seed": 1, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "latent_image": ["1", 0]},
     },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
     "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["4", 1]}},
     "9": {"class_type": "PreviewAny", "inputs": {"tiled": False}},
     "10": {"class_type": "Nothing"},
@@ -118,7 +121,7 @@ def test_a_wrong_input_is_named_with_what_would_be_right(inputs: dict[str, Any],
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"node": "5"}, "inputs.steps.node: the graph has no node 5; there are 1, 3, 6, 9, 10"),
+        ({"node": "5"}, "inputs.steps.node: the graph has no node 5; there are 1, 3, 4, 6, 9, 10"),
         ({"node": 3}, "inputs.steps.node: Input should be a valid string"),
         ({"field": "step"}, "inputs.steps.field: the node 3 has no such input; there are seed, steps"),
         ({"node": "10"}, "inputs.steps.field: the node 10 has no such input; it has none"),
@@ -142,6 +145,19 @@ def test_a_wrong_input_is_named_with_what_would_be_right(inputs: dict[str, Any],
         ({"name": "seed", "maximum": -1}, "inputs.seed: maximum: a seed is 0 or more"),
         ({"name": "photo", "type": "string"}, "inputs.photo.type: it has to be image, since the node opens a picture"),
         ({"name": "prompt", "type": "image"}, "inputs.prompt.type: it has to be another: the node opens no picture"),
+        (
+            {"type": "string", "default": None, "minimum": None, "maximum": None},
+            "inputs.steps.type: the graph has 20 in its place, which is not a text: make it integer or number",
+        ),
+        (
+            {"name": "cfg", "type": "integer"},
+            "inputs.cfg.type: the graph has 7.5 in its place, which is not a whole number: make it number",
+        ),
+        ({"name": "tiled", "type": "string", "default": ""}, "inputs.tiled.type: the graph has false in its place"),
+        (
+            {"graph": GRAPH | {"8": {"class_type": "VAEDecode", "inputs": {"vae": ["44", 0]}}}},
+            "graph.8.inputs.vae: the graph has no node 44 to link to; there are 1, 3",
+        ),
         ({"name": "photo", "default": "../a.png"}, "graph.1.inputs.image: a file is named by its plain path"),
         ({"name": "again", **INPUTS["steps"]}, "inputs.steps: the input again is at the same place"),
         ({"name": "a b", **INPUTS["steps"]}, "inputs.a b.[key]: Value error, it has to be at most 64 letters"),
@@ -159,6 +175,36 @@ def test_a_wrong_input_is_named_with_what_would_be_right(inputs: dict[str, Any],
 )
 def test_a_workflow_that_could_not_be_run_is_refused(fields: dict[str, Any], said: str) -> None:
     assert said in refusal(**fields)
+
+
+def test_lists_that_are_no_links_are_values_and_null_may_become_anything() -> None:
+    values = {"pair": ["a", "b"], "points": [[1, 2]], "one": ["44"], "nothing": None}
+    graph = GRAPH | {"11": {"class_type": "A", "inputs": values}}
+    inputs = INPUTS | {"later": {"node": "11", "field": "nothing", "type": "number"}}
+    assert workflow(inputs, graph).graph["11"] == graph["11"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "refused"),
+    [
+        ([], [], {}),
+        (["*"], ["KSampler", "Load*"], {"1": "its deniedNodes have Load*", "3": "its deniedNodes have KSampler"}),
+        (
+            ["Load*", "KSampler", "CLIP*", "Check*", "Preview*"],
+            [],
+            {"10": "Nothing, which is none of its allowedNodes"},
+        ),
+        ([], ["ksampler"], {}),
+    ],
+)
+def test_nodes_that_the_runtime_does_not_run_are_named(
+    allowed: list[str], denied: list[str], refused: dict[str, str]
+) -> None:
+    runtime = Runtime.model_validate({"engine": "comfyui", "allowedNodes": allowed, "deniedNodes": denied})
+    found = dict(refused_nodes({"portrait": WORKFLOW}, runtime))
+    assert list(found) == [("workflows", "portrait", "graph", node, "class_type") for node in refused]
+    for words, said in zip(found.values(), refused.values(), strict=True):
+        assert said in words
 
 
 def test_all_workflows_of_a_runtime_have_a_limit_together() -> None:

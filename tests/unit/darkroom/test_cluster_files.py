@@ -1,6 +1,7 @@
 """A cluster's folder is read whole, and what is wrong in it is said with its file and field."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,16 @@ def test_a_runtime_is_named_by_its_folder(folder: Path) -> None:
             ":4: runtime.scaling.minpods: there is no",
         ),
         (RUNTIME, "runtime: {gpu: g5}", "runtime.engine: it is missing"),
-        (RUNTIME, 'runtime: {engine: comfyui, accepting: "yes"}', "runtime.accepting: it should be a valid boolean"),
-        (RUNTIME, 'runtime: {engine: comfyui, maxStarts: "3"}', "runtime.maxStarts: it should be a valid integer"),
+        (
+            RUNTIME,
+            'runtime: {engine: comfyui, accepting: "yes"}',
+            "runtime.accepting: it has to be true or false, without quotes",
+        ),
+        (
+            RUNTIME,
+            'runtime: {engine: comfyui, maxStarts: "3"}',
+            "runtime.maxStarts: it has to be a whole number, without",
+        ),
         (
             RUNTIME,
             "runtime: {engine: comfyui, dynamicCheckpoint: true}",
@@ -80,8 +89,23 @@ def test_a_runtime_is_named_by_its_folder(folder: Path) -> None:
             "runtime: {engine: comfyui, scaling: {maxPods: 1, minPods: 2}}",
             "runtime.scaling.minPods: 2 are more",
         ),
-        (RUNTIME, "runtime:\n  engine: comfyui\n  warmup: [1]", f"{RUNTIME}:3: runtime.warmup: it should be"),
+        (
+            RUNTIME,
+            "runtime:\n  engine: comfyui\n  warmup: [1]",
+            f"{RUNTIME}:3: runtime.warmup: it has to have lines below it",
+        ),
         (RUNTIME, "runtime:\n  engine: comfyui\n  gpu: p5", f"{RUNTIME}:3: runtime.gpu: the cluster has no pool of p5"),
+        (
+            RUNTIME,
+            "runtime:\n  engine: comfyui\n  resources:\n    memory: 13Gi",
+            "Mountpoint above all: ask for at most 12Gi, or more than 16Gi for a larger machine",
+        ),
+        (RUNTIME, "runtime: {engine: comfyui, resources: {cpu: 3500m}}", "runtime.resources.cpu: a machine of g5 with"),
+        (
+            RUNTIME,
+            "runtime: {engine: comfyui, resources: {memory: 999Gi}}",
+            "runtime.resources.memory: a machine of g5 with 128Gi for each GPU has no room then",
+        ),
         (
             "runtimes/SDXL/runtime.yaml",
             "runtime: {engine: comfyui}",
@@ -104,13 +128,32 @@ def test_a_runtime_is_named_by_its_folder(folder: Path) -> None:
             f'workflows:\n  up:\n    {GRAPH[1:-1]}\n    inputs:\n      a: {{node: "4", field: b, type: string}}',
             "up.yaml:5: workflows.up.inputs.a.node: the graph has no node 4; there are 3",
         ),
+        (
+            "runtimes/sdxl/runtime.yaml",
+            "runtime: {engine: comfyui, checkpoint: checkpoints/xl.ckpt}",
+            "runtime.checkpoint: name it as it is in checkpoints/: xl.ckpt",
+        ),
         ("runtimes/sdxl/workflows/up.yml", "", "up.yml:1: it is not read: call it up.yaml"),
+        ("runtimes/sdxl/workflows/up.json", "{}", "it is not read: write it into up.yaml, as workflows.up.graph"),
+        ("runtimes/sdxl/workflows/large/up.yaml", "", "large:1: it is not read: move its files up, beside it"),
+        ("runtimes/sdxl/workflow/up.yaml", "", "sdxl/workflow:1: it is not read: call it workflows"),
+        ("runtimes/sdxl/models/xl.ckpt", "", "models:1: it is not read: only runtime.yaml and the files in workflows/"),
+        ("runtimes/sdxl/up.yaml", "", "sdxl/up.yaml:1: it is not read: a workflow would be workflows/up.yaml"),
+        ("runtimes/flux/runtime.yml", "", "flux/runtime.yml:1: it is not read: call it runtime.yaml"),
+        ("runtimes/flux.yaml", "", "flux.yaml:1: it is not read: a runtime is a folder: move it to flux/runtime.yaml"),
+        ("image.yaml", "", "image.yaml:1: it is not read: call it images.yaml"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_file_line_and_field(folder: Path, file: str, text: str, said: str) -> None:
     write(folder / file, text)
     with pytest.raises(ClusterFileError, match=re.escape(said)):
         load_cluster(folder)
+
+
+@pytest.mark.parametrize("asked", ["cpu: 3, memory: 12288Mi", "cpu: 7, memory: 13Gi", "memory: 17Gi", "cpu: 6"])
+def test_an_engine_may_ask_for_what_leaves_room_on_its_machine(folder: Path, asked: str) -> None:
+    write(folder / RUNTIME, f"runtime: {{engine: sdwebui, resources: {{{asked}}}}}")
+    assert check_cluster(folder)[1] == []
 
 
 def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_files_and_lines(folder: Path) -> None:
@@ -172,6 +215,70 @@ def test_what_begins_with_a_dot_and_files_are_no_runtimes(folder: Path) -> None:
     write(folder / "runtimes" / ".idea" / "x", "")
     write(folder / "runtimes" / "README.md", "")
     assert list(load_cluster(folder).runtimes) == ["sdxl"]
+
+
+def test_a_workflow_with_a_node_that_its_runtime_does_not_run_is_refused(folder: Path) -> None:
+    write(folder / RUNTIME, "runtime: {engine: comfyui, deniedNodes: [Load*, X]}\n")
+    write(folder / "runtimes/sdxl/workflows/up.yaml", f"workflows:\n  up:\n    {GRAPH[1:-1]}\n")
+    (finding,) = (each for each in check_cluster(folder)[1] if each.is_error)
+    assert str(finding).endswith(
+        "workflows/up.yaml:3: workflows.up.graph.3.class_type: the runtime does not run X, since its deniedNodes have X"
+        ": change one of them"
+    )
+
+
+def test_what_is_no_description_may_lie_about_and_is_a_note(folder: Path) -> None:
+    for path in ("runtimes/.DS_Store", "runtimes/sdxl/README.md", "runtimes/sdxl/readme.txt", "notes/x.yaml"):
+        write(folder / path, "")
+    assert check_cluster(folder)[1] == []
+    write(folder / "runtimes" / "sdxl" / "runtime.yaml.bak", "")
+    (note,) = check_cluster(folder)[1]
+    assert (note.words, note.is_error) == ("it is not read: nothing needs it", False)
+
+
+def test_a_cluster_that_argo_cd_keeps_has_its_images_file(folder: Path) -> None:
+    write(folder / "cluster.yaml", CLUSTER.replace("}", ", gitops: {repository: git@github.com:ours/darkroom.git}}"))
+    with pytest.raises(ClusterFileError, match=r"images\.yaml:1: there is no such file, and Argo CD needs it: copy"):
+        load_cluster(folder)
+    write(folder / "images.yaml", "images: {}")
+    assert load_cluster(folder).cluster.gitops
+
+
+def test_what_is_left_of_the_example_is_said(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "clusters" / "example", tmp_path / "example")
+    assert not any(finding.is_error for finding in check_cluster(tmp_path / "example")[1])
+    (tmp_path / "example").rename(tmp_path / "ours")
+    text = (tmp_path / "ours" / "cluster.yaml").read_text().replace("name: example", "name: ours", 1)
+    write(tmp_path / "ours" / "cluster.yaml", text)
+    errors = [finding for finding in check_cluster(tmp_path / "ours")[1] if finding.is_error]
+    assert [error.field for error in errors] == ["cluster.account", "cluster.eksName", "cluster.gitops.repository"]
+    assert all(error.words.startswith("it is still as in clusters/example: say ") for error in errors)
+    write(tmp_path / "ours" / "cluster.yaml", f"{text}  emulator: {{endpoint: http://10.0.0.1}}\n")
+    assert load_cluster(tmp_path / "ours").cluster.emulator
+
+
+def test_a_filter_by_a_runtime_that_there_is_not_is_a_note(folder: Path) -> None:
+    one = "{name: me, protocol: email, endpoint: me@ours.net, filter: {runtime: [sdxl, sdlx]}}"
+    write(folder / "cluster.yaml", CLUSTER.replace("}", f", subscribers: [{one}]}}"))
+    (note,) = check_cluster(folder)[1]
+    assert (note.field, note.is_error) == ("cluster.subscribers[0].filter.runtime[1]", False)
+    assert note.words == "the cluster has no runtime sdlx; there are sdxl"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('"3": {class_type: X, inputs: {}}', "up.yaml:1: this is a graph alone: put it under workflows.up.graph"),
+        ('workflows: {"3": {class_type: X}}', "workflows: this is a graph alone: put it under workflows.up.graph"),
+        ('workflows: {up: {"3": {class_type: X}}}', "workflows.up: this is a graph alone: put it under workflows.up"),
+        ("{nodes: [], links: []}", "this is the editor's file: take that of ComfyUI's menu Export (API), and put it"),
+    ],
+)
+def test_an_exported_graph_is_one_finding(folder: Path, text: str, said: str) -> None:
+    write(folder / RUNTIME, "runtime: {engine: comfyui}")
+    write(folder / "runtimes" / "sdxl" / "workflows" / "up.yaml", text)
+    (finding,) = check_cluster(folder)[1]
+    assert said in str(finding)
 
 
 def test_two_runtimes_may_not_both_be_the_default_for_a_checkpoint(folder: Path) -> None:

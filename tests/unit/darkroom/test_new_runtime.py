@@ -48,11 +48,56 @@ def test_every_option_is_there_with_its_default(engine: Engine) -> None:
     assert set(said["scaling"]) == {info.alias for info in type(Runtime(engine=engine).scaling).model_fields.values()}
 
 
-def test_what_is_given_is_in_the_file(folder: Path) -> None:
-    checkpoint = "sdxl/turbo: no. #1.safetensors"
+@pytest.mark.parametrize("checkpoint", ["sdxl/turbo: no. #1.safetensors", "- a.ckpt", "1e3.pt"])
+def test_what_is_given_is_in_the_file(folder: Path, checkpoint: str) -> None:
     assert new(folder, "sdxl", "--engine", "sdwebui", "--checkpoint", checkpoint, "--gpu", "g6").exit_code == 0
     runtime = load_cluster(folder).runtimes["sdxl"]
     assert (runtime.checkpoint, runtime.gpu) == (checkpoint, "g6")
+
+
+def test_a_checkpoint_that_has_its_default_runtime_keeps_it(folder: Path) -> None:
+    new(folder, "first", "--engine", "sdwebui", "--checkpoint", "xl.ckpt")
+    again = new(folder, "second", "--engine", "sdwebui", "--checkpoint", "xl.ckpt")
+    assert again.exit_code == 0
+    assert "runtime.defaultForCheckpoint: false, since first is the default for xl.ckpt already" in again.output
+    assert [it.default_for_checkpoint for it in load_cluster(folder).runtimes.values()] == [True, False]
+
+
+def test_what_does_not_go_together_with_the_cluster_is_said_and_the_file_is_kept(folder: Path) -> None:
+    done = new(folder, "big", "--engine", "comfyui", "--gpu", "p5")
+    assert done.exit_code == 1
+    assert "runtime.gpu: the cluster has no pool of p5" in done.output
+    assert (folder / "runtimes/big/runtime.yaml").is_file()
+
+
+def test_only_what_is_wrong_with_the_new_runtime_is_said(folder: Path) -> None:
+    new(folder, "big", "--engine", "comfyui", "--gpu", "p5")
+    done = new(folder, "small", "--engine", "comfyui")
+    assert (done.exit_code, "p5" in done.output) == (0, False)
+
+
+def test_a_web_ui_without_a_checkpoint_is_worth_a_word(folder: Path) -> None:
+    said = "runtime.checkpoint: none is said, and the web UI begins with any that it finds"
+    assert said in new(folder, "sdxl", "--engine", "sdwebui").output
+    assert said not in new(folder, "flux", "--engine", "comfyui").output
+
+
+def test_without_a_cluster_it_is_the_only_one_that_argo_cd_follows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clusters = folder.parent / "clusters"
+    for name, gitops in (("local", ""), ("ours", ", gitops: {repository: 'https://git.example.com/a.git'}")):
+        (clusters / name).mkdir(parents=True)
+        (clusters / name / "cluster.yaml").write_text(CLUSTER.replace("ours", name).replace("]}", f"]}}{gitops}"))
+    monkeypatch.chdir(folder.parent)
+    arguments = ["runtime", "new", "flux", "--engine", "comfyui"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert (clusters / "ours/runtimes/flux/runtime.yaml").is_file()
+    (clusters / "ours/cluster.yaml").unlink()
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "which cluster? Say it by --cluster; those under clusters with gitops in cluster.yaml: none" in again.output
 
 
 def test_it_says_what_comes_next(folder: Path) -> None:

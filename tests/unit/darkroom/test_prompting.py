@@ -113,6 +113,19 @@ def test_what_a_workflow_has_no_place_for_is_refused(tmp_path: Path, image: Path
         build(workflow=path, image=image, seed=7, steps=4)
 
 
+def test_what_an_option_says_no_input_says_again(image: Path) -> None:
+    for name in ("seed", "steps", "image"):
+        with pytest.raises(UsageError, match=f"--input {name}=… says again what --{name}"):
+            build(workflow="w", image=image, seed=1, steps=2, inputs=[f"{name}=3"])
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_is_refused_where_a_prompt_needs_one(workflow: Path, text: str) -> None:
+    for given in (None, workflow):
+        with pytest.raises(UsageError, match="the text is empty: say what to draw"):
+            build(text, workflow=given)
+
+
 def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{tmp_path}: "):
         build(image=tmp_path)
@@ -127,9 +140,14 @@ def test_a_workflow_that_is_no_file_is_one_of_the_runtime_s(image: Path) -> None
 
 
 def test_an_input_is_a_text_unless_it_is_a_number_or_a_truth() -> None:
-    inputs = ["a=null", "b=[1]", 'c="30"', "d=", "e={x", "prompt=a dog"]
-    assert build("", workflow="w", inputs=inputs[:5]).inputs == {"a": "null", "b": "[1]", "c": "30", "d": "", "e": "{x"}
-    assert build(workflow="w", inputs=inputs[5:]).inputs == {"prompt": "a dog"}
+    inputs = ["a=null", "b=[1]", 'c="30"', "d=", "e={x"]
+    assert build("", workflow="w", inputs=inputs).inputs == {"a": "null", "b": "[1]", "c": "30", "d": "", "e": "{x"}
+    assert build("", workflow="w", inputs=["prompt=a dog"]).inputs == {"prompt": "a dog"}
+    assert build("", workflow="w", inputs=["a=NaN", "b=-Infinity", "c=1e999"]).inputs == {
+        "a": "NaN",
+        "b": "-Infinity",
+        "c": "1e999",
+    }
 
 
 @pytest.mark.parametrize(
@@ -137,7 +155,13 @@ def test_an_input_is_a_text_unless_it_is_a_number_or_a_truth() -> None:
     [
         ("portrait", ["steps"], "--input steps: write it as name=value"),
         (None, ["steps=3"], "--input goes with --workflow and the name"),
-        ("there-is-none.json", [], "there-is-none.json: "),
+        (
+            "there-is-none.json",
+            [],
+            "^there-is-none.json: there is no such file; a workflow of the runtime's has no .json",
+        ),
+        ("portrait", ["prompt=a dog"], "--input prompt=… says again what the text or another --input says: leave one"),
+        ("portrait", ["cfg=1", "cfg=2"], "--input cfg=… says again"),
     ],
 )
 def test_inputs_that_cannot_be_meant_are_refused(workflow: str | None, inputs: list[str], said: str) -> None:

@@ -73,7 +73,7 @@ def test_each_fault_has_its_file_line_field_and_remedy_and_the_exit_status_is_1(
 
 @pytest.mark.usefixtures("repository")
 def test_faults_are_annotations_for_github() -> None:
-    write("clusters/ours/runtimes/a,b:c/runtime.yaml", "runtime:\n  engine: sdwebui\n  checkpoint: 100%\n  x: 1\n")
+    write("clusters/ours/runtimes/a,b:c/runtime.yaml", "runtime:\n  engine: sdwebui\n  checkpoint: 100%.ckpt\n  x: 1\n")
     write("clusters/ours/images.yaml", "images: {}\n")
     lines = run("--base", "main", "--format", "github").output.splitlines()
     folder = "clusters/ours/runtimes/a%2Cb%3Ac"
@@ -145,6 +145,79 @@ def test_without_what_to_compare_with_the_rest_is_checked_all_the_same() -> None
     assert "nothing is wrong, 1 note in clusters/ours" in done.output
     assert "note  clusters/ours:1: not checked" in run("clusters/ours").output
     assert run("--base", "nowhere").exit_code == 1
+
+
+@pytest.fixture
+def clone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shallow clone of one branch, as continuous integration makes it, that removes a runtime which took jobs."""
+    shutil.rmtree(Path(SDXL).parent)
+    commit()
+    folder = repository / "clone"
+    url = f"file://{repository}"
+    git("clone", "--quiet", "--depth", "1", "--branch", "change", "--single-branch", url, str(folder))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_clone_without_the_history_is_an_error_whose_remedy_helps() -> None:
+    done = run()
+    assert done.exit_code == 1
+    remedy = "git fetch --unshallow origin +main:refs/remotes/origin/main"
+    assert f"there is no origin/main, which Argo CD follows; fetch the whole history, {remedy}, or say" in done.output
+    git(*remedy.split()[1:])
+    done = run()
+    assert f"error {SDXL}:1: runtime.accepting: it was removed while it took jobs" in done.output
+    assert "not checked" not in done.output
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_branch_that_was_fetched_without_its_history_is_an_error_too() -> None:
+    git("fetch", "--quiet", "--depth", "1", "origin", "+main:refs/remotes/origin/main")
+    done = run("clusters/ours")
+    assert done.exit_code == 1
+    assert "have nothing in common; fetch the whole history, git fetch --unshallow" in done.output
+
+
+@pytest.mark.usefixtures("repository")
+def test_for_continuous_integration_nothing_to_compare_with_is_an_error() -> None:
+    done = run("--format", "github")
+    assert done.exit_code == 1
+    assert done.output.startswith("::error file=clusters,line=1::not checked whether a runtime was removed too soon")
+
+
+@pytest.mark.usefixtures("clone")
+def test_each_cluster_is_compared_with_what_it_follows() -> None:
+    gitops = ", gitops: {repository: git@github.com:ours/darkroom.git, revision: live}}"
+    write("clusters/ours/images.yaml", "images: {}\n")
+    write("clusters/ours/cluster.yaml", CLUSTER.replace("}", gitops))
+    assert "there is no origin/live" in run().output
+    git("branch", "live")
+    assert "there is no origin/live" in run().output
+    git("update-ref", "refs/remotes/origin/live", "HEAD")
+    assert "not checked" not in run().output
+    lines = run("--format", "github").output.splitlines()
+    assert any("notice file=clusters,line=1::compared with itself, since origin/live" in line for line in lines)
+    git("fetch", "--quiet", "--unshallow", "origin", "+main:refs/remotes/origin/live")
+    done = run()
+    assert "runtime.accepting: it was removed while it took jobs" in done.output
+    git("update-ref", "-d", "refs/remotes/origin/live")
+    git("tag", "live", "FETCH_HEAD")
+    assert run().output == done.output
+
+
+@pytest.mark.usefixtures("repository")
+def test_clusters_are_found_from_within_and_a_part_of_one_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in (SDXL, "clusters/ours/runtimes/sdxl", "clusters/ours/cluster.yaml"):
+        done = run(part, "--base", "main")
+        assert done.exit_code == 1
+        assert f"error {part}:1: give the cluster's folder, clusters/ours\n" in done.output
+    assert "give the cluster's folder, clusters/ours say, or none for all clusters" in run("clusters").output
+    monkeypatch.chdir("clusters/ours/runtimes")
+    assert run("--base", "main").output == "nothing is wrong in ../../ours\n"
+    shutil.rmtree("sdxl")
+    done = run("--base", "main")
+    assert done.output.startswith("error ../../ours/runtimes/sdxl/runtime.yaml:1: runtime.accepting: it was removed")
 
 
 def test_a_folder_that_is_no_cluster_and_one_that_is_not_there_are_refused(tmp_path: Path) -> None:

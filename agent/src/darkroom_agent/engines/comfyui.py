@@ -82,10 +82,10 @@ class _Place(StrEnum):
 class _CachedFileGoneError(EngineFailedError):
     """Files of an earlier prompt, which ComfyUI has in its cache and no longer on its disk."""
 
-    def __init__(self, node: str, cached_nodes: set[str]) -> None:
-        """``cached_nodes`` are those that have to be executed again; ``node`` is the one to tell."""
+    def __init__(self, node: str, nodes: set[str]) -> None:
+        """``nodes`` are those that have to be executed again; ``node`` is the one to tell."""
         super().__init__(_FILE_GONE, node=node)
-        self.cached_nodes = cached_nodes
+        self.nodes = nodes
 
 
 class ComfyUI:
@@ -139,7 +139,7 @@ class ComfyUI:
             return self._output(job.content, run.id, run)
         except _CachedFileGoneError as error:
             log.info("files in ComfyUI's cache are gone from its disk")
-            nodes = error.cached_nodes
+            nodes = error.nodes
         other_id = str(uuid.uuid4())
         return self._output(with_nodes_anew(job.content, nodes, other_id), other_id, run)
 
@@ -302,14 +302,15 @@ class ComfyUI:
 
     def _pictures(self, entry: Entry) -> tuple[bytes, ...]:
         pictures: list[bytes] = []
-        made = files(entry)
-        cached = cached_nodes(entry) & {node for node, _ in made}
+        made, cached = files(entry), cached_nodes(entry)
+        # What this run itself saved is in the cache too by the next one, and deleted.
+        nodes = {node for node, _ in made}
         for node, file in made:
             if node in cached and self._leftovers.are_deleted:
-                raise _CachedFileGoneError(node, cached)
+                raise _CachedFileGoneError(node, nodes)
             picture = self._view(file, node, MAX_OUTPUT_BYTES - sum(map(len, pictures)))
             if picture is None:
-                raise _CachedFileGoneError(node, cached) if node in cached else EngineFailedError(_FILE_GONE, node=node)
+                raise _CachedFileGoneError(node, nodes) if node in cached else EngineFailedError(_FILE_GONE, node=node)
             pictures.append(picture)
         return tuple(pictures)
 

@@ -2,8 +2,9 @@
 
 Pure.
 
-The API learns of a runtime by its entry, so the entry waits for all that brings a prompt into the queue; from then on
-it stays for as long as the runtime is asked for. It names another checkpoint once the subscription lets that through.
+The API learns of a runtime by its entry, so the entry waits for all that brings a prompt into the queue, and for what
+pods need to work on it; from then on it stays for as long as the runtime is asked for. It names another checkpoint once
+the subscription lets that through.
 """
 
 from collections.abc import Iterator
@@ -35,14 +36,16 @@ def compose(spec: ModelRuntimeSpec, observed: Observed) -> Composed[ModelRuntime
     names = spec.cluster.names
     queue, dead_letters = names.runtime_queue(spec.name), names.dead_letter_queue(spec.name)
     owner = Owner(queue, spec.cluster.region)
+    identity = list(_identity(owner, names, spec, observed))
     resources = [
         *_queues(owner, names, spec, queue, dead_letters),
-        *_identity(owner, names, spec, observed),
+        *identity,
         *alarms.of_runtime(owner, names, spec.name, spec.alarms),
         *_workflows(owner, names, spec),
     ]
     routed = messaging.is_filtered(observed, _SUBSCRIPTION, _routed_here(spec))
-    registered = _ENTRY in observed or (routed and is_ready(observed, *_ROUTE))
+    awaited = (*_ROUTE, *(resource.key for resource in identity))
+    registered = _ENTRY in observed or (routed and is_ready(observed, *awaited))
     if registered:
         checkpoint = _routing_checkpoint(spec) if routed else _registered_checkpoint(observed)
         resources.append(_registry_entry(owner, names, spec, checkpoint))

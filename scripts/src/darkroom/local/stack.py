@@ -171,8 +171,12 @@ class Stack:
             "MAX_STARTS": str(described.max_starts),
             "CHECKPOINT": described.checkpoint or "",
             "DYNAMIC_CHECKPOINT": str(described.dynamic_checkpoint).lower(),
+            "WARMUP": json.dumps(described.warmup) if described.warmup else "",
             "INPUT_BUCKETS": ",".join(self.files.cluster.input_buckets),
+            "INPUT_HOSTS": ",".join(described.input_hosts),
             "TENANTS": ",".join(self.api_keys),
+            "ALLOWED_NODES": ",".join(described.allowed_nodes),
+            "DENIED_NODES": ",".join(described.denied_nodes),
         }
 
     def check(self) -> None:
