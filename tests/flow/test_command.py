@@ -201,7 +201,7 @@ def other_cluster(tmp_path: Path) -> Path:
     (folder / "runtimes" / "comfy").mkdir(parents=True)
     (folder / "runtimes" / "comfy" / "runtime.yaml").write_text("runtime: {engine: comfyui}\n")
     (folder / "cluster.yaml").write_text(
-        'cluster: {name: other, account: "111122223333", region: eu-west-1, eksName: other, tenants: [{name: ours}]}\n'
+        'cluster: {name: other, account: "444455556666", region: eu-west-1, eksName: other, tenants: [{name: ours}]}\n'
     )
     return folder
 
