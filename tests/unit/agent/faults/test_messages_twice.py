@@ -78,7 +78,7 @@ def test_a_message_that_comes_twice_is_one_job(cloud: Cloud) -> None:
     text = json.dumps(message("sdwebui", 2, LONG))
     for _ in range(2):
         cloud.send(json.dumps({"Type": "Notification", "MessageId": direct, "Message": text}))
-    with two_agents(cloud, visibility_timeout_seconds=6) as proxies:
+    with two_agents(cloud, visibility_timeout_seconds=12) as proxies:
         assert_ended_once(cloud, {job.job_id: 1, direct: 2})
     assert begun(proxies) == [1, 2]
     assert cloud.count(cloud.dead_letter_queue) == 0
@@ -95,12 +95,12 @@ def test_a_message_that_comes_again_after_its_job_was_done_is_told_the_same_resu
 
 
 def test_a_job_longer_than_the_visibility_timeout_is_run_once_and_received_once(cloud: Cloud) -> None:
-    with two_agents(cloud, visibility_timeout_seconds=4) as proxies:
-        job_id = cloud.send(message("sdwebui", 1, steps=120))
+    with two_agents(cloud, visibility_timeout_seconds=10) as proxies:
+        job_id = cloud.send(message("sdwebui", 1, steps=200))
         assert_ended_once(cloud, {job_id: 1})
     state = state_of(cloud, job_id)
     assert state is not None
-    assert (state.updated_at - state.started_at).total_seconds() > 8
+    assert (state.updated_at - state.started_at).total_seconds() > 10
     assert state.starts == 1
     assert begun(proxies) == [1]
 
