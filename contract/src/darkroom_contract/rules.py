@@ -1,10 +1,11 @@
 """What a type cannot say of a description, for Kubernetes' API server and for editors as well as for pydantic. Pure."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 #: The type of the error of a part of what was checked as a whole; in its context are the part's ``path`` and ``words``.
 WITHIN = "within"
@@ -27,6 +28,18 @@ def rules(*each: JsonValue) -> dict[str, JsonValue]:
 def within(path: str, words: str) -> PydanticCustomError:
     """The error of a part, for a validator of the whole. The path is as Kubernetes writes it, ``tenants[0].name``."""
     return PydanticCustomError(WITHIN, "{path}: {words}", {"path": path, "words": words})
+
+
+def causes(problems: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """What pydantic found wrong, but for what only follows from the rest.
+
+    A list may be too short only because one of its items is wrong: pydantic does not count that.
+    """
+    for problem in problems:
+        place = problem["loc"]
+        inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
+        if problem["type"] != "too_short" or all(other[: len(place)] != place for other in inner):
+            yield problem
 
 
 @dataclass(frozen=True)

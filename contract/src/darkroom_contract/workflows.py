@@ -8,7 +8,7 @@ import copy
 import json
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -289,23 +289,31 @@ def check_sizes(workflows: Iterable[Workflow]) -> None:
         raise ValueError(f"all of a runtime have {size} bytes of JSON, and {MAX_WORKFLOWS_BYTES} are the most")
 
 
-def refused_nodes(workflows: Mapping[str, Workflow], runtime: Runtime) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The nodes that a runtime's agent would refuse: the place of each one's class in the file, and the reason.
+def refused_classes(
+    graph: Mapping[str, JsonValue], allowed: Sequence[str], denied: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """The nodes of a graph that a runtime does not run, each with its class.
 
-    What ``allowedNodes`` and ``deniedNodes`` have are patterns, as fnmatch takes them. None allowed is all allowed.
+    ``allowed`` and ``denied`` are patterns of classes, as fnmatch takes them. None allowed is all allowed.
     """
-    allowed, denied = runtime.allowed_nodes, runtime.denied_nodes
+    for node, content in graph.items():
+        kind = str(content.get("class_type")) if isinstance(content, dict) else ""
+        if _matching(kind, denied) is not None or (allowed and _matching(kind, allowed) is None):
+            yield node, kind
+
+
+def _matching(kind: str, patterns: Sequence[str]) -> str | None:
+    return next((pattern for pattern in patterns if fnmatchcase(kind, pattern)), None)
+
+
+def refused_nodes(workflows: Mapping[str, Workflow], runtime: Runtime) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The nodes that a runtime's agent would refuse: the place of each one's class in the file, and the reason."""
     for name, workflow in workflows.items():
-        for node, content in workflow.graph.items():
-            kind = str(content.get("class_type")) if isinstance(content, dict) else ""
+        for node, kind in refused_classes(workflow.graph, runtime.allowed_nodes, runtime.denied_nodes):
+            pattern = _matching(kind, runtime.denied_nodes)
+            reason = f", since its deniedNodes have {pattern}" if pattern else ", which is none of its allowedNodes"
             place = ("workflows", name, "graph", node, "class_type")
-            if pattern := next((pattern for pattern in denied if fnmatchcase(kind, pattern)), None):
-                yield (
-                    place,
-                    f"the runtime does not run {kind}, since its deniedNodes have {pattern}: change one of them",
-                )
-            elif allowed and not any(fnmatchcase(kind, pattern) for pattern in allowed):
-                yield place, f"the runtime does not run {kind}, which is none of its allowedNodes: change one of them"
+            yield place, f"the runtime does not run {kind}{reason}: change one of them"
 
 
 def _checked_sizes(workflows: dict[str, Workflow]) -> dict[str, Workflow]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +9,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from darkroom import strays
-from darkroom.documents import Document, Finding, Unreadable, read, validate
+from darkroom.documents import Document, Finding, Unreadable, read, said_in, validate
 from darkroom_contract.cluster import MAX_RUNTIMES, Cluster, Images
 from darkroom_contract.gitops import GitOps
 from darkroom_contract.gpus import MACHINES
@@ -71,11 +70,8 @@ def check_cluster(folder: Path) -> tuple[ClusterFiles | None, list[Finding]]:
 
 def followed_revision(folder: Path) -> str:
     """The branch (or tag, or commit) that Argo CD keeps the cluster by; the usual one, if the files do not say it."""
-    with suppress(Unreadable):
-        file, _ = validate(read(folder / "cluster.yaml"), ClusterFile)
-        if file and file.cluster.gitops:
-            return file.cluster.gitops.revision
-    return DEFAULT_REVISION
+    file = said_in(folder / "cluster.yaml", ClusterFile)
+    return file.cluster.gitops.revision if file and file.cluster.gitops else DEFAULT_REVISION
 
 
 @dataclass

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from darkroom.problems import Place, explained, written
+from darkroom_contract.rules import causes
 
 _Model = TypeVar("_Model", bound=BaseModel)
 #: Kubernetes and etcd take no larger object.
@@ -226,12 +226,13 @@ def validate(document: Document, model: type[_Model]) -> tuple[_Model | None, li
         return model.model_validate_json(text, strict=True, by_alias=True, by_name=False), []
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        wrong = (explained(model, each) for each in problems if not _follows(each, problems))
+        wrong = (explained(model, each) for each in causes(problems))
         return None, [document.finding(place, words) for place, words in wrong]
 
 
-def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
-    """Whether a list is too short only because one of its items is wrong: pydantic does not count that."""
-    place = problem["loc"]
-    inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
-    return problem["type"] == "too_short" and any(other[: len(place)] == place for other in inner)
+def said_in(path: Path, model: type[_Model]) -> _Model | None:
+    """What a file says as a model, unless something is wrong with it."""
+    try:
+        return validate(read(path), model)[0]
+    except Unreadable:
+        return None

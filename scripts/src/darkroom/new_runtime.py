@@ -8,7 +8,7 @@ The options and their defaults come from the model of a runtime: a line that beg
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from darkroom.cluster_files import check_cluster
-from darkroom.documents import Dumper, Finding, Unreadable, parse, read, validate
+from darkroom.documents import Dumper, Finding, parse, read, said_in, validate
 from darkroom.prompting import UsageError
 from darkroom_contract.gpus import Gpu
 from darkroom_contract.rules import LABEL
@@ -24,14 +24,13 @@ from darkroom_contract.runtime import ONE_ENGINE_ONLY, Runtime
 from darkroom_contract.schemas import ClusterFile, RuntimeFile
 from darkroom_contract.types import Engine, RuntimeName
 
-_File = TypeVar("_File", bound=BaseModel)
 _WIDTH = 100
 _NAME: TypeAdapter[str] = TypeAdapter(RuntimeName)
 
 
 def only_cluster(clusters: Path) -> Path:
     """The only cluster's folder that Argo CD follows (``gitops``); raises ``UsageError`` if there are more, or none."""
-    files = {path.parent: _read(path, ClusterFile) for path in sorted(clusters.glob("*/cluster.yaml"))}
+    files = {path.parent: said_in(path, ClusterFile) for path in sorted(clusters.glob("*/cluster.yaml"))}
     followed = [folder for folder, file in files.items() if file and file.cluster.gitops]
     if len(followed) == 1:
         return followed[0]
@@ -85,18 +84,10 @@ def write_runtime(
 def _default_for(cluster: Path, checkpoint: str | None) -> str | None:
     """The runtime that v1alpha1 requests for a checkpoint go to, as far as the cluster's files can be read."""
     for path in sorted(cluster.glob("runtimes/*/runtime.yaml")) if checkpoint else ():
-        file = _read(path, RuntimeFile)
+        file = said_in(path, RuntimeFile)
         if file and file.runtime.checkpoint == checkpoint and file.runtime.default_for_checkpoint:
             return path.parent.name
     return None
-
-
-def _read(path: Path, model: type[_File]) -> _File | None:
-    """What a file says, unless something is wrong with it."""
-    try:
-        return validate(read(path), model)[0]
-    except Unreadable:
-        return None
 
 
 def runtime_text(given: dict[str, Any]) -> str:

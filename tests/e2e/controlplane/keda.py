@@ -39,21 +39,14 @@ def crds() -> list[Path]:
 
 
 def _start_operator(processes: Processes, api: Api, server: Certificate, environment: dict[str, str]) -> None:
-    metrics, health = free_port(), free_port()
-    operator = processes.run(
-        "keda-operator",
-        component("keda") / "bin" / "keda-operator",
-        f"--metrics-bind-address=127.0.0.1:{free_port()}",
-        f"--health-probe-bind-address=127.0.0.1:{health}",
+    metrics, port = free_port(), free_port()
+    own = (
         f"--metrics-service-bind-address=127.0.0.1:{metrics}",
-        f"--cert-dir={server.folder}",
         # Who calls whom, and whom to trust, is said below.
         "--enable-apiservice-patching=false",
         "--enable-webhook-patching=false",
-        environment=environment,
     )
-    operator.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
-    port = free_port()
+    _start_controller(processes, "keda-operator", server, environment, *own)
     processes.run(
         "keda-adapter",
         component("keda") / "bin" / "keda-adapter",
@@ -101,15 +94,23 @@ def _aggregate(api: Api, port: int, server: Certificate) -> None:
 
 
 def _start_webhooks(processes: Processes, api: Api, server: Certificate, environment: dict[str, str]) -> None:
-    health, port = free_port(), free_port()
+    port = free_port()
+    _start_controller(processes, "keda-webhooks", server, environment, f"--port={port}")
+    webhooks.call(api, [source("keda") / "config" / "webhooks" / "validation_webhooks.yaml"], port, server)
+
+
+def _start_controller(
+    processes: Processes, name: str, server: Certificate, environment: dict[str, str], *own: str
+) -> None:
+    """Start the operator or the webhooks, with arguments of its own, and wait until it is ready."""
+    health = free_port()
     process = processes.run(
-        "keda-webhooks",
-        component("keda") / "bin" / "keda-webhooks",
+        name,
+        component("keda") / "bin" / name,
         f"--metrics-bind-address=127.0.0.1:{free_port()}",
         f"--health-probe-bind-address=127.0.0.1:{health}",
-        f"--port={port}",
         f"--cert-dir={server.folder}",
+        *own,
         environment=environment,
     )
     process.wait_until(answers(f"http://127.0.0.1:{health}/readyz"))
-    webhooks.call(api, [source("keda") / "config" / "webhooks" / "validation_webhooks.yaml"], port, server)

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from pydantic import JsonValue
 
 from darkroom_agent.errors import EngineFailedError, EngineRefusedError, InvalidTaskError, WorkflowFailedError
+from darkroom_contract.workflows import refused_classes
 
 #: Nodes by their ids, each with its class_type and inputs.
 Workflow: TypeAlias = dict[str, JsonValue]
@@ -29,20 +29,14 @@ def check_classes(workflow: Workflow, allowed: Sequence[str], denied: Sequence[s
 
     ``allowed`` and ``denied`` are patterns of node classes, as fnmatch takes them. None allowed is all allowed.
     """
-    for node, content in workflow.items():
-        name = str(content.get("class_type")) if isinstance(content, dict) else ""
-        if _matches(name, denied) or (allowed and not _matches(name, allowed)):
-            runs = ", ".join(allowed) or "every class"
-            but = f" except {', '.join(denied)}" if denied else ""
-            raise InvalidTaskError(
-                f"the runtime does not run nodes of the class '{name}'; it runs {runs}{but}",
-                node=node,
-                field=f"content.{node}.class_type",
-            )
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    for node, kind in refused_classes(workflow, allowed, denied):
+        runs = ", ".join(allowed) or "every class"
+        but = f" except {', '.join(denied)}" if denied else ""
+        raise InvalidTaskError(
+            f"the runtime does not run nodes of the class '{kind}'; it runs {runs}{but}",
+            node=node,
+            field=f"content.{node}.class_type",
+        )
 
 
 def with_nodes_anew(workflow: Workflow, nodes: Collection[str], run: str) -> Workflow:

@@ -22,7 +22,7 @@ from darkroom_contract.cluster import (
     Tenants,
     check_alarms,
 )
-from darkroom_contract.rules import WITHIN, Grammar, rule, rules
+from darkroom_contract.rules import WITHIN, Grammar, causes, rule, rules
 from darkroom_contract.runtime import Checkpoint, Runtime
 from darkroom_contract.subscribers import REACHABLE_QUEUES, Subscribers, check_subscribers
 from darkroom_contract.types import IMAGE_BY_DIGEST, Description, Engine, Label
@@ -326,16 +326,7 @@ def parse_spec(model: type[_Spec], spec: Mapping[str, Any]) -> _Spec:
         return model.model_validate({field: value for field, value in spec.items() if field != "crossplane"})
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        raise InvalidSpec(
-            "; ".join(_said(problem) for problem in problems if not _follows(problem, problems))
-        ) from None
-
-
-def _follows(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
-    """Whether a list is too short only because one of its items is wrong: pydantic does not count that."""
-    place = problem["loc"]
-    inner = (other["loc"] for other in problems if len(other["loc"]) > len(place))
-    return problem["type"] == "too_short" and any(other[: len(place)] == place for other in inner)
+        raise InvalidSpec("; ".join(map(_said, causes(problems)))) from None
 
 
 def _said(problem: ErrorDetails) -> str:
