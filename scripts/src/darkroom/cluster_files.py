@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from darkroom import strays
 from darkroom.documents import Document, Finding, Unreadable, read, said_in, validate
+from darkroom.trouble import Trouble
 from darkroom_contract.cluster import MAX_RUNTIMES, Cluster, Images
 from darkroom_contract.gitops import GitOps
 from darkroom_contract.gpus import MACHINES
@@ -30,7 +31,7 @@ _File = TypeVar("_File", bound=Model)
 _NAME: TypeAdapter[str] = TypeAdapter(RuntimeName)
 
 
-class ClusterFileError(Exception):
+class ClusterFileError(Trouble):
     """Files are missing or wrong; it has the ``findings``, and its message a line for each."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import boto3
 
-from darkroom.prompting import UsageError
+from darkroom.trouble import UsageError
 from darkroom_contract.names import Names
 
 _FILE = Path(".demo/endpoint.json")

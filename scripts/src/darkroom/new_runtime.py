@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from darkroom.cluster_files import check_cluster
 from darkroom.documents import Dumper, Finding, parse, read, said_in, validate
-from darkroom.prompting import UsageError
+from darkroom.trouble import UsageError
 from darkroom_contract.gpus import Gpu
 from darkroom_contract.rules import LABEL
 from darkroom_contract.runtime import ONE_ENGINE_ONLY, Runtime

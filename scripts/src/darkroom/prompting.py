@@ -12,16 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from darkroom.client import Client, RequestRefused
+from darkroom.trouble import UsageError
 from darkroom_contract.job import is_workflow
 from darkroom_contract.types import OutputFormat, PictureFormat, Task
 from darkroom_contract.v1 import JobView, SubmitRequest
 
 #: Stands in a workflow file where the prompt's text goes.
 PLACEHOLDER = "{{prompt}}"
-
-
-class UsageError(Exception):
-    """What the command line asks for cannot be done; the message says why."""
 
 
 def build_request(

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from darkroom.dead_letters import DeadLetter, DeadLetterQueue, Outcome
-from darkroom.prompting import UsageError
+from darkroom.trouble import UsageError
 
 #: How long dead letters are hidden from others at most, in seconds, should the command be killed: while they are looked
 #: at, and while they are sent back, which takes about a quarter of a second each.

@@ -10,7 +10,7 @@ import pytest
 
 from darkroom import endpoint
 from darkroom.endpoint import LocalStack
-from darkroom.prompting import UsageError
+from darkroom.trouble import UsageError
 
 STACK = LocalStack("local", "http://127.0.0.1:1/prod", "key", "http://127.0.0.1:1")
 DARKROOM = Path(sys.executable).with_name("darkroom")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from darkroom.prompting import UsageError, build_request, output_format
+from darkroom.prompting import build_request, output_format
+from darkroom.trouble import UsageError
 from darkroom_contract.types import OutputFormat, PictureFormat, Task
 from darkroom_contract.v1 import SubmitRequest
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.local.child import STOP_SECONDS
+from darkroom.trouble import Trouble
 
 
-class ProcessFailed(Exception):  # noqa: N818 - it says what happened
+class ProcessFailed(Trouble):
     """A child process did not start, or ended for good; the message has the end of its log."""
 
 

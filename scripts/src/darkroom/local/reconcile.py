@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from darkroom.local import kinds
 from darkroom.local.kinds.references import follow_references, referred_value, without_references
+from darkroom.trouble import Trouble
 from darkroom_function.managed import Composed, Observed
 
 Compose: TypeAlias = Callable[[Observed], Composed[Any]]
@@ -18,7 +19,7 @@ _EXTERNAL_NAME = "crossplane.io/external-name"
 _READY = [{"type": kind, "status": "True"} for kind in ("Synced", "Ready")]
 
 
-class NotReady(Exception):  # noqa: N818 - it says what the composite is
+class NotReady(Trouble):
     """A composite did not become ready; the message names what is missing."""
 
 

@@ -28,6 +28,7 @@ from darkroom.local.kubelet import Restarts, free_port, is_distrusted, wait_unti
 from darkroom.local.lambda_service import FunctionConfiguration, LambdaService
 from darkroom.local.processes import Child, ProcessFailed, stop_all
 from darkroom.local.reconcile import Reconciler
+from darkroom.trouble import Trouble
 from darkroom_contract import names
 from darkroom_contract.cluster import Images
 from darkroom_contract.names import Bucket
@@ -48,7 +49,7 @@ _AGENT_LAST_SECONDS = 5
 _READY_PATHS = {Engine.SDWEBUI: "/sdapi/v1/options", Engine.COMFYUI: "/system_stats"}
 
 
-class EngineNotFound(Exception):  # noqa: N818 - it says what happened
+class EngineNotFound(Trouble):
     """No engine answers at the URL that was given."""
 
 
