@@ -122,6 +122,17 @@ class Names:
         """The URL of a queue by its name."""
         return f"https://sqs.{self.region}.{self._domain}/{self.account}/{queue}"
 
+    # Images
+
+    @property
+    def registry(self) -> str:
+        """ECR of the account and region; all clusters there share it."""
+        return f"{self.account}.dkr.ecr.{self.region}.{self._domain}"
+
+    def image_repository(self, image: str) -> str:
+        """The repository of one of ``images.yaml``'s images, with its registry."""
+        return f"{self.registry}/darkroom/{image}"
+
     # Events
 
     def interruption_rule(self, event: str) -> str:

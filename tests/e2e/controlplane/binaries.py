@@ -82,6 +82,7 @@ COMPONENTS = (
         # Argo CD tells Helm which version charts are for.
         version_variable="k8s.io/component-base/version.gitVersion",
     ),
+    Component("kubectl", "k8s.io/kubernetes", {"kubectl": "cmd/kubectl"}),
     Component("kwok", "sigs.k8s.io/kwok", {"kwok": "cmd/kwok"}),
     Component(
         "crossplane",
@@ -110,6 +111,14 @@ COMPONENTS = (
         {f"keda-{name}": f"cmd/{name}" for name in ("operator", "adapter", "webhooks")},
         ("config/crd/bases", "config/webhooks"),
     ),
+    # What images go through, from their build to their pin, and what reads the workflows that do it.
+    Component(
+        "registry",
+        "github.com/google/go-containerregistry",
+        {name: f"cmd/{name}" for name in ("registry", "crane")},
+    ),
+    Component("cosign", "github.com/sigstore/cosign/v3", {"cosign": "cmd/cosign"}),
+    Component("actionlint", "github.com/rhysd/actionlint", {"actionlint": "cmd/actionlint"}),
     # Karpenter's CRDs and its chart's values as clusters have them.
     Component(
         "karpenter-provider-aws",
