@@ -9,7 +9,7 @@ PROMPT ?= a lighthouse on a cliff at dusk
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test test-slow e2e charts control-plane bench bench-compositions bench-gitops lint lock lock-check schemas clean
+.PHONY: setup demo local test test-slow e2e e2e-kind reference charts control-plane bench bench-compositions bench-gitops lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -44,6 +44,14 @@ test-slow: setup
 # E2E is what pytest takes: make e2e E2E="-k storage" or E2E=--cluster=$$KUBECONFIG
 e2e: setup control-plane $(if $(E2E),,charts)
 	$(BIN)/python -m pytest tests/e2e $(E2E)
+
+# The schemas of others that DARKROOM_REFERENCE names.
+reference: setup
+	$(BIN)/python -m tests.reference "$$DARKROOM_REFERENCE"
+
+# What is composed on a cluster of kind, by the AWS provider itself. It needs Docker, and public registries of images.
+e2e-kind: setup control-plane
+	$(BIN)/python -m pytest tests/e2e/test_examples.py tests/e2e/test_provider.py --cluster=kind
 
 # What Helm, which is one of those programs, makes of the charts.
 charts: setup control-plane
@@ -80,12 +88,20 @@ lint: setup lock-check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/hadolint $$(git ls-files '*Dockerfile')
+	$(BIN)/shellcheck .ci/run
 
 # One lock per image and one for development; the images' locks take the versions that development tests with.
 # Packages of the workspace itself are left out: an image installs them from the source beside it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	--no-emit-package darkroom $(foreach p,agent api contract demo function,--no-emit-package darkroom-$(p))
+
+# The engines' are for where they run. The web UI's is of what there was when its version came: it asks for what is old,
+# and has not been seen to work with what has come since.
+COMPILE_ENGINE = $(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 define compile_locks
 	$(COMPILE) --group uv --output-file $(1)/uv.txt
@@ -96,6 +112,9 @@ define compile_locks
 	$(COMPILE) api_lambda/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/api_lambda.txt
 	$(COMPILE) crossplane/function/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/function.txt
 	$(COMPILE) demo/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/demo.txt
+	$(COMPILE_ENGINE) --python-version 3.13 engines/comfyui/requirements.in --output-file $(1)/comfyui.txt
+	$(COMPILE_ENGINE) --python-version 3.11 --exclude-newer 2024-08-01 --no-emit-package opencv-python \
+		engines/sdwebui/requirements.in --output-file $(1)/sdwebui.txt
 endef
 
 lock: $(BIN)/uv
@@ -104,7 +123,8 @@ lock: $(BIN)/uv
 # It asks the package index, so only when something changed since the locks were last found right.
 lock-check: .venv/.locks-checked
 
-.venv/.locks-checked: $(BIN)/uv Makefile pyproject.toml $(MEMBERS:%=%/pyproject.toml) $(wildcard requirements/*.txt)
+.venv/.locks-checked: $(BIN)/uv Makefile pyproject.toml $(MEMBERS:%=%/pyproject.toml) $(wildcard requirements/*.txt) \
+		$(wildcard engines/*/requirements.in)
 	@rm -rf .venv/locks && cp -r requirements .venv/locks
 	@$(call compile_locks,.venv/locks)
 	@diff -r requirements .venv/locks || { echo "The locks are out of date: run make lock"; exit 1; }
