@@ -11,7 +11,7 @@ from tests.charts.helm import APPS, CLUSTERS, REPOSITORY, render
 PLACES: dict[str, dict[str, str]] = {
     "argocd": {
         "apps/root/values/argo-cd.yaml": "tag: v",
-        "docs/gitops.md": "The version is ",
+        "docs/upgrading.md": "The version is ",
     },
     "crossplane": {
         "crossplane/packages/Chart.yaml": "appVersion: ",
@@ -24,12 +24,17 @@ PLACES: dict[str, dict[str, str]] = {
         "docs/cost.md": "karpenter-provider-aws/blob/v",
     },
     "keda": {"docs/cost.md": "kedacore/keda v"},
+    # What signs, and what verifies.
+    "cosign": {f".github/workflows/{name}.yaml": "cosign-release: v" for name in ("images", "pin")},
+    "kubernetes": {"tests/e2e/controlplane/modules/kubectl/go.mod": "^require k8s.io/kubernetes v"},
 }
 MODULES = {
     "argocd": "github.com/argoproj/argo-cd/v3",
     "crossplane": "github.com/crossplane/crossplane/v2",
     "karpenter": "sigs.k8s.io/karpenter",
     "keda": "github.com/kedacore/keda/v2",
+    "cosign": "github.com/sigstore/cosign/v3",
+    "kubernetes": "k8s.io/kubernetes",
 }
 #: The Applications whose chart has the version of what it installs.
 APPLICATIONS = {"crossplane": "crossplane", "karpenter": "karpenter", "karpenter-crds": "karpenter", "keda": "keda"}
@@ -49,9 +54,26 @@ def test_argo_cd_is_installed_by_hand_by_the_chart_that_it_then_keeps_itself_by(
     assert written("docs/gitops.md", "argo-helm --version ") == {chart_version("argo-cd")}
 
 
+def test_the_tests_kubernetes_is_that_of_the_example_cluster() -> None:
+    (version,) = re.findall(r'^  version: "(.+)"$', (CLUSTERS / "example" / "eksctl.yaml").read_text(), re.MULTILINE)
+    assert pinned("kubernetes").startswith(f"{version}.")
+
+
+def test_the_aws_providers_have_one_version() -> None:
+    files = (REPOSITORY / "crossplane" / "packages" / "templates").glob("provider-*.yaml")
+    packages = [yaml.safe_load(file.read_text())["spec"]["package"] for file in files]
+    assert len({package.rpartition(":")[2] for package in packages}) == 1
+
+
+def test_the_emulated_aws_is_the_same_beside_the_tests_and_in_kind() -> None:
+    assert written("tests/e2e/controlplane/kind.py", "motoserver/moto:") == written("requirements/dev.txt", "^moto==")
+
+
 def pinned(component: str) -> str:
     """The version that the tests' control plane is built from."""
-    (version,) = written(f"tests/e2e/controlplane/modules/{component}/go.mod", rf"^require {MODULES[component]} v")
+    (version,) = written(
+        f"tests/e2e/controlplane/modules/{component}/go.mod", rf"^(?:require |\t){MODULES[component]} v"
+    )
     return version
 
 

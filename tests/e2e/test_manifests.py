@@ -45,7 +45,14 @@ EVERYTHING = {
     "subscribers": [
         {"name": "ops", "protocol": "email", "endpoint": "ops@example.com", "filter": {"tenant": ["acme"]}}
     ],
-    "gitops": {"repository": URL, "revision": "release", "webhook": True},
+    "gitops": {
+        "repository": URL,
+        "revision": "release",
+        "webhook": {
+            "applications": "https://argocd.example.com/api/webhook",
+            "runtimes": "https://argocd-sets.example.com/api/webhook",
+        },
+    },
     "gpuNodes": {
         "pools": [{"gpu": str(gpu), "capacity": "spot", "maxGpus": 3} for gpu in Gpu],
         "raid0": False,

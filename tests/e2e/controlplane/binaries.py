@@ -119,6 +119,7 @@ COMPONENTS = (
     ),
     Component("cosign", "github.com/sigstore/cosign/v3", {"cosign": "cmd/cosign"}),
     Component("actionlint", "github.com/rhysd/actionlint", {"actionlint": "cmd/actionlint"}),
+    Component("kind", "sigs.k8s.io/kind", {"kind": ""}),
     # Karpenter's CRDs and its chart's values as clusters have them.
     Component(
         "karpenter-provider-aws",

@@ -1,4 +1,4 @@
-"""The real Crossplane core beside a control plane, without its package manager: there are no packages to pull.
+"""The real Crossplane core beside a control plane. Its package manager reads packages, and starts nothing of them.
 
 It runs with its webhooks, and with managed resources that are activated by policy only, as the clusters' does.
 """
@@ -45,11 +45,14 @@ def start(processes: Processes, api: Api) -> None:
     ).wait()
     server = _authority(processes, api).issue("crossplane-server", "localhost")
     health, port = free_port(), free_port()
+    # It does not make the folder itself, and reads no package without it.
+    packages = processes.folder / "packages"
+    packages.mkdir()
     core = processes.run(
         "crossplane",
         *(program, "core", "start", *yaml.safe_load(VALUES.read_text())["args"]),
         "--package-runtime=External",
-        f"--cache-dir={processes.folder / 'packages'}",
+        f"--cache-dir={packages}",
         f"--metrics-port={free_port()}",
         f"--health-probe-port={health}",
         f"--webhook-port={port}",

@@ -1,11 +1,10 @@
 """A cluster of kind, with Crossplane and the real AWS provider, which works on an emulated AWS inside the cluster.
 
-It needs Docker, kind and Helm, and images and charts of their public registries. The providers are those of the
-packages that moto serves well; the composition function is a process on this host.
+It needs Docker, and images and charts of their public registries. The providers are those of the packages that moto
+serves well; the composition function is a process on this host.
 """
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,22 +15,17 @@ import yaml
 from darkroom.local.kubelet import free_port
 from tests.e2e.controlplane import crossplane
 from tests.e2e.controlplane.api import Api, Object, is_true
+from tests.e2e.controlplane.binaries import component
 from tests.e2e.controlplane.cluster import Cluster, install_apis
 from tests.e2e.controlplane.managed_kinds import PACKAGES
 from tests.e2e.controlplane.processes import Processes
 
-_TOOLS = ("docker", "kind", "helm")
 _NAME = "darkroom-e2e"
 _CROSSPLANE_VERSION = "2.4.0"
 _MOTO = "docker.io/motoserver/moto:5.2.5"
 _MOTO_NODE_PORT = 30500
 #: Those that work on it; kinds of others are declared, and stay as they are.
 WORKING = ("iam", "s3", "sns", "sqs")
-
-
-def missing_tools() -> list[str]:
-    """The tools that a cluster of kind needs and that are not installed."""
-    return [tool for tool in _TOOLS if shutil.which(tool) is None]
 
 
 @contextmanager
@@ -119,5 +113,6 @@ def _moto(account: str) -> Iterator[Object]:
     }
 
 
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def _run(program: str, *arguments: str) -> str:
+    path = "docker" if program == "docker" else str(component(program) / "bin" / program)
+    return subprocess.run((path, *arguments), check=True, stdout=subprocess.PIPE, text=True).stdout
