@@ -23,6 +23,13 @@ IMAGE = "registry.example.com/darkroom@sha256:" + 64 * "0"
 IMAGES = dict.fromkeys(("agent", "api", "function", "sdwebui", "comfyui"), IMAGE)
 EMULATOR = {"emulator": {"endpoint": "http://10.0.0.1:5000"}}
 
+WEBHOOK = {
+    "webhook": {
+        "applications": "https://argocd.example.com/api/webhook",
+        "runtimes": "https://argocd-sets.example.com/api/webhook",
+    }
+}
+
 EFS = {"models": {"efs": FILE_SYSTEM}}
 
 #: The add-ons, each an Application.
@@ -116,9 +123,7 @@ def runtime(**extra: Any) -> list[Any]:
 # What is rendered
 
 
-@pytest.mark.parametrize(
-    "given", [{}, EFS, EMULATOR, {"gitops": {"webhook": True}}], ids=["aws", "efs", "emulator", "webhook"]
-)
+@pytest.mark.parametrize("given", [{}, EFS, EMULATOR, {"gitops": WEBHOOK}], ids=["aws", "efs", "emulator", "webhook"])
 def test_argo_cd_accepts_all_of_it(given: dict[str, Any]) -> None:
     for item in root(**given):
         _validators()[item["kind"]].validate(item)
@@ -238,9 +243,9 @@ def test_argo_cd_looks_often_and_without_jitter_unless_it_is_told() -> None:
         settings["timeout.reconciliation"] == f"{runtimes()['generators'][0]['git']['requeueAfterSeconds']}s" == "20s"
     )
     assert settings["timeout.reconciliation.jitter"] == "0s"
-    told = applications(gitops={"webhook": True})["argo-cd"]["spec"]["source"]["helm"]["valuesObject"]
+    told = applications(gitops=WEBHOOK)["argo-cd"]["spec"]["source"]["helm"]["valuesObject"]
     assert told["configs"]["cm"]["timeout.reconciliation"] == "180s"
-    assert runtimes(webhook=True)["generators"][0]["git"]["requeueAfterSeconds"] == 180
+    assert runtimes(**WEBHOOK)["generators"][0]["git"]["requeueAfterSeconds"] == 180
 
 
 def test_argo_cd_does_not_look_at_the_keys_of_the_api() -> None:

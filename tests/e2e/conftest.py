@@ -1,3 +1,4 @@
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -65,8 +66,8 @@ def _cluster(wanted: str, folder: Path, aws_url: str | None) -> AbstractContextM
         return clusters.processes(folder)
     if wanted != "kind":
         return nullcontext(_existing(Path(wanted), aws_url))
-    if missing := kind.missing_tools():
-        pytest.skip(f"a cluster of kind needs {' and '.join(missing)}")
+    if not shutil.which("docker"):
+        pytest.skip("a cluster of kind needs Docker")
     return kind.cluster(folder, ACCOUNT)
 
 

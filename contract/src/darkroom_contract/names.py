@@ -133,6 +133,10 @@ class Names:
         """The repository of one of ``images.yaml``'s images, with its registry."""
         return f"{self.registry}/darkroom/{image}"
 
+    def image_repository_arn(self, image: str) -> str:
+        """The ARN of the repository of one of ``images.yaml``'s images, or a pattern of them."""
+        return self._arn("ecr", f"repository/darkroom/{image}")
+
     # Events
 
     def interruption_rule(self, event: str) -> str:
@@ -185,6 +189,54 @@ class Names:
         """The ARN of the policy that bounds an actor's role."""
         return self._global_arn("iam", f"policy{self.role_path}{self.permissions_boundary(actor)}")
 
+    @property
+    def own_path(self) -> str:
+        """The path of the roles and policies that bring a cluster up: out of reach of what composes the others."""
+        return f"/darkroom-own/{self.cluster}/"
+
+    @property
+    def provider_role(self) -> str:
+        """The role of Crossplane's AWS providers, by its name: it makes everything else of the cluster."""
+        return f"{self.cluster}-provider-aws"
+
+    @property
+    def provider_boundary(self) -> str:
+        """The policy that bounds the providers' role."""
+        return f"{self.cluster}-provider-aws-boundary"
+
+    @property
+    def crossplane_role(self) -> str:
+        """The role of Crossplane's core, which pulls packages."""
+        return f"{self.cluster}-crossplane"
+
+    def own_role_arn(self, role: str) -> str:
+        """The ARN of one of the roles that bring a cluster up, by its name."""
+        return self._global_arn("iam", f"role{self.own_path}{role}")
+
+    def own_policy_arn(self, policy: str) -> str:
+        """The ARN of one of the policies that bring a cluster up, by its name."""
+        return self._global_arn("iam", f"policy{self.own_path}{policy}")
+
+    @property
+    def github_role(self) -> str:
+        """The role by which the repository's workflows push images; it has no path."""
+        return f"{self.cluster}-github"
+
+    @property
+    def github_role_arn(self) -> str:
+        """The ARN of the role by which the repository's workflows push images."""
+        return self._global_arn("iam", f"role/{self.github_role}")
+
+    @property
+    def github_provider_arn(self) -> str:
+        """The ARN of GitHub as an identity provider; an account has one."""
+        return self._global_arn("iam", "oidc-provider/token.actions.githubusercontent.com")
+
+    @property
+    def permissions_boundary_arns(self) -> str:
+        """The ARN that matches the permissions boundaries of the cluster's roles."""
+        return self._global_arn("iam", f"policy{self.role_path}*")
+
     def aws_policy_arn(self, policy: str) -> str:
         """The ARN of one of AWS's own policies by its name."""
         return f"arn:{self.partition}:iam::aws:policy/{policy}"
@@ -216,6 +268,14 @@ class Names:
         """The ARN of the EKS cluster, by EKS's own name of it."""
         return self._arn("eks", f"cluster/{eks_name}")
 
+    def eks_arn(self, resource: str) -> str:
+        """The ARN of EKS's own resources by a pattern: what belongs to a cluster has the cluster's name in it."""
+        return self._arn("eks", resource)
+
+    def efs_arn(self, resource: str) -> str:
+        """The ARN of EFS's resources by a pattern."""
+        return self._arn("elasticfilesystem", resource)
+
     # API
 
     @property
@@ -238,6 +298,10 @@ class Names:
         """The ARN that matches every call of every stage of a REST API."""
         return self._arn("execute-api", f"{rest_api_id}/*/*/*")
 
+    def api_gateway_arn(self, path: str) -> str:
+        """The ARN of what API Gateway keeps, by its path or a pattern of paths; it has no account."""
+        return f"arn:{self.partition}:apigateway:{self.region}::{path}"
+
     def api_url(self, rest_api_id: str, stage: str) -> str:
         """Where a stage of a REST API is called."""
         return f"https://{rest_api_id}.execute-api.{self.region}.{self._domain}/{stage}"
@@ -250,6 +314,10 @@ class Names:
     def log_group_arn(self, log_group: str) -> str:
         """The ARN that matches every stream of a log group."""
         return self._arn("logs", f"log-group:{log_group}:*")
+
+    def alarm_arn(self, alarm: str) -> str:
+        """The ARN of an alarm by its name, or a pattern of them."""
+        return self._arn("cloudwatch", f"alarm:{alarm}")
 
     def tenant(self, tenant: str) -> str:
         """The API keys and the usage plan of one tenant."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,8 @@ from darkroom_contract.schemas import ClusterFile, ImagesFile, RuntimeFile, Work
 from darkroom_contract.types import Engine, Model, RuntimeName
 from darkroom_contract.workflows import Workflow, check_sizes, refused_nodes
 
+#: The tag, in AWS, that says which cluster something was made for.
+CLUSTER_TAG = "darkroom.dev/cluster"
 #: The folder of the cluster to copy, and what its file has in place of one's own.
 EXAMPLE = "example"
 _EXAMPLE_ACCOUNT = "111122223333"
@@ -85,6 +87,7 @@ class _Reading:
     def whole(self) -> ClusterFiles | None:
         document, cluster = self._cluster(self.folder / "cluster.yaml")
         images = self._images(self.folder / "images.yaml", cluster)
+        self._check_eks(self.folder / "eksctl.yaml", cluster)
         if self.folder.is_dir():
             self.findings += strays.in_cluster(self._entries(self.folder))
         folders = list(self._named_folders(self.folder / "runtimes"))
@@ -128,6 +131,24 @@ class _Reading:
             )
             self.findings.append(document.finding(("images",), words, is_error=False))
         return file.images
+
+    def _check_eks(self, path: Path, cluster: Cluster | None) -> None:
+        """Whether the file that the EKS cluster is made by is about the same cluster; eksctl checks the rest of it."""
+        if cluster is None or cluster.emulator or not path.exists():
+            return
+        try:
+            document = read(path)
+        except Unreadable as error:
+            self.findings.append(error.finding)
+            return
+        for place, wanted, name in (
+            (("metadata", "name"), cluster.eks_name, "eksName"),
+            (("metadata", "region"), cluster.region, "region"),
+            (("metadata", "tags", CLUSTER_TAG), cluster.name, "name"),
+        ):
+            if _at(document.value, place) != wanted:
+                words = f"it has to be {wanted}, as cluster.{name} in cluster.yaml"
+                self.findings.append(document.finding(place, words))
 
     def _runtime(self, path: Path) -> tuple[Document, Runtime] | None:
         document, file = self._load(path, RuntimeFile)
@@ -207,6 +228,13 @@ class _Reading:
 
     def _error(self, path: Path, words: str) -> None:
         self.findings.append(Finding(path, 1, "", words))
+
+
+def _at(value: Any, place: Sequence[str]) -> Any:
+    """What is at a place in nested mappings, or None."""
+    for key in place:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _of_the_example(document: Document, cluster: Cluster) -> Iterator[Finding]:

@@ -56,6 +56,18 @@ class Kubectl:
         documents = "\n".join(json.dumps(each) for each in objects)
         self.run("apply", "--server-side", "--field-manager=darkroom", "--filename=-", text=documents)
 
+    def create(self, item: Mapping[str, Any]) -> None:
+        """Make an object that is not there; what a Secret has goes by standard input."""
+        self.run("create", "--field-manager=darkroom", "--filename=-", text=json.dumps(item))
+
+    def patch(self, kind: str, name: str, namespace: str | None, patch: Mapping[str, Any]) -> None:
+        """Merge a patch into an object; what a Secret has goes by standard input.
+
+        With ``metadata.resourceVersion`` it is refused where the object has changed since.
+        """
+        arguments = ("--type=merge", "--patch-file=/dev/stdin", "--field-manager=darkroom")
+        self.run("patch", kind, name, *_in(namespace), *arguments, text=json.dumps(patch))
+
 
 @contextmanager
 def of(location: Location) -> Iterator[Kubectl]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from darkroom.documents import Finding
 
 #: What a cluster's and a runtime's folder have.
-CLUSTER_ENTRIES = ("cluster.yaml", "images.yaml", "runtimes")
+CLUSTER_ENTRIES = ("cluster.yaml", "eksctl.yaml", "images.yaml", "runtimes")
 RUNTIME_ENTRIES = ("runtime.yaml", "workflows")
 #: What is written to be read: it is in the wrong place. Anything else is only worth a note.
 _DATA = (".yaml", ".yml", ".json")

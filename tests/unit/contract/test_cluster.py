@@ -165,7 +165,20 @@ def test_a_cluster_has_g5_nodes_with_their_own_disks_unless_it_says_otherwise() 
 def test_argo_cd_clones_by_https_or_ssh(repository: str) -> None:
     gitops = described(gitops={"repository": repository}).gitops
     assert gitops is not None
-    assert (gitops.repository, gitops.revision, gitops.webhook) == (repository, "main", False)
+    assert (gitops.repository, gitops.revision, gitops.webhook) == (repository, "main", None)
+
+
+def test_the_git_host_reaches_two_services_of_argo_cd() -> None:
+    hook = "https://argocd.example.com/api/webhook"
+    gitops = {"repository": "https://git.example.com/team/darkroom.git"}
+    both = {"applications": hook, "runtimes": "https://argocd-sets.example.com/api/webhook"}
+    found = described(gitops={**gitops, "webhook": both}).gitops
+    assert found is not None
+    assert found.webhook is not None
+    assert found.webhook.applications == hook
+    assert "another service" in refusals({"gitops": {**gitops, "webhook": {"applications": hook, "runtimes": hook}}})
+    unsafe = {**both, "runtimes": "http://argocd-sets.example.com/api/webhook"}
+    assert "an https:// URL" in refusals({"gitops": {**gitops, "webhook": unsafe}})
 
 
 @pytest.mark.parametrize("repository", ["http://10.0.0.1:3000/darkroom.git", "git://host/x", "file:///srv/darkroom"])

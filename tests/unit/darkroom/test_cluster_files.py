@@ -250,11 +250,30 @@ def test_what_is_left_of_the_example_is_said(tmp_path: Path) -> None:
     (tmp_path / "example").rename(tmp_path / "ours")
     text = (tmp_path / "ours" / "cluster.yaml").read_text().replace("name: example", "name: ours", 1)
     write(tmp_path / "ours" / "cluster.yaml", text)
-    errors = [finding for finding in check_cluster(tmp_path / "ours")[1] if finding.is_error]
+    findings = check_cluster(tmp_path / "ours")[1]
+    errors = [finding for finding in findings if finding.is_error and finding.path.name == "cluster.yaml"]
     assert [error.field for error in errors] == ["cluster.account", "cluster.eksName", "cluster.gitops.repository"]
     assert all(error.words.startswith("it is still as in clusters/example: say ") for error in errors)
     write(tmp_path / "ours" / "cluster.yaml", f"{text}  emulator: {{endpoint: http://10.0.0.1}}\n")
     assert load_cluster(tmp_path / "ours").cluster.emulator
+
+
+def test_the_file_of_the_eks_cluster_is_about_the_same_cluster(tmp_path: Path) -> None:
+    folder = tmp_path / "ours"
+    shutil.copytree(ROOT / "clusters" / "example", folder)
+    text = (folder / "cluster.yaml").read_text().replace("eu-west-1", "us-east-2")
+    write(
+        folder / "cluster.yaml",
+        text.replace("eksName: example", "eksName: gpus").replace("name: example", "name: ours"),
+    )
+    found = [finding for finding in check_cluster(folder)[1] if finding.path.name == "eksctl.yaml"]
+    assert [(each.line, each.field, each.words) for each in found] == [
+        (7, "metadata.name", "it has to be gpus, as cluster.eksName in cluster.yaml"),
+        (8, "metadata.region", "it has to be us-east-2, as cluster.region in cluster.yaml"),
+        (12, "metadata.tags.darkroom.dev/cluster", "it has to be ours, as cluster.name in cluster.yaml"),
+    ]
+    write(folder / "eksctl.yaml", "metadata: [")
+    assert any("not YAML" in str(finding) for finding in check_cluster(folder)[1])
 
 
 def test_a_filter_by_a_runtime_that_there_is_not_is_a_note(folder: Path) -> None:

@@ -164,21 +164,21 @@ class LambdaService:
     def _start_environment(self) -> None:
         name = f"lambda-{uuid.uuid4().hex[:8]}"
         function = self._function
-        process = Child(
-            name,
-            ["awslambdaric", self._handler],
-            {
-                **function.variables,
-                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}/{name}",
-                "AWS_LAMBDA_FUNCTION_NAME": function.name,
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
-                "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-                "_HANDLER": self._handler,
-            },
-            self._logs / "lambda.log",
-        )
+        variables = {
+            **function.variables,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}/{name}",
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "_HANDLER": self._handler,
+        }
+        process = self._spawn(name, variables)
         self._environments[name] = _Environment(process)
         threading.Thread(target=self._watch, args=(name, process), name=f"{name} watch", daemon=True).start()
+
+    def _spawn(self, name: str, variables: Mapping[str, str]) -> Child:
+        """The process of an environment: the image's own entry point, without the image."""
+        return Child(name, ["awslambdaric", self._handler], variables, self._logs / "lambda.log")
 
     def _watch(self, name: str, process: Child) -> None:
         """When an environment ends, fail what it was doing or was started for, as Lambda does."""

@@ -82,6 +82,8 @@ class Options:
     #: Runtimes of the cluster that get no agent: a test runs its own.
     without_agent: frozenset[str] = frozenset()
     control_plane: ControlPlane = reconcile
+    #: What runs the API's function.
+    lambda_service: type[LambdaService] = LambdaService
     #: An emulator that runs already; none: the stack starts one, and stops it.
     emulator: Child | None = None
 
@@ -285,7 +287,7 @@ class Stack:
             concurrency=spec.get("reservedConcurrentExecutions", _ACCOUNT_CONCURRENCY),
             variables={**self.aws_environment, **spec["environment"]["variables"], **variables},
         )
-        function = LambdaService(configuration, _HANDLER, self._options.logs)
+        function = self._options.lambda_service(configuration, _HANDLER, self._options.logs)
         self._cleanup.callback(function.stop)
         function.start()
         return function

@@ -1,0 +1,174 @@
+"""Who may do what in AWS before anything runs: boundaries, the role of Spot, and the identities of Crossplane."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from darkroom.bootstrap.iam import TAG, Policy, Role
+from darkroom.bootstrap.steps import Context
+from darkroom_contract.names import Actor
+from darkroom_function import boundary, provider_permissions
+from darkroom_function.apis import ServiceAccount
+from darkroom_function.identity import trusting_pods
+from darkroom_function.policy import Statement, allow, document
+
+if TYPE_CHECKING:
+    from types_boto3_eks.type_defs import PodIdentityAssociationTypeDef
+
+_SPOT = "spot.amazonaws.com"
+_CROSSPLANE = "crossplane-system"
+
+
+def policies(context: Context) -> list[Policy]:
+    """The permissions boundaries of a cluster: of the roles that the compositions make, and of who makes them."""
+    names, cluster = context.names, context.cluster
+    texts = boundary.documents(cluster)
+    documents = {names.permissions_boundary_arn(actor): texts[names.permissions_boundary(actor)] for actor in Actor}
+    documents[names.own_policy_arn(names.provider_boundary)] = document(*provider_permissions.boundary(cluster))
+    return [Policy(arn, text, cluster.name) for arn, text in documents.items()]
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """The permissions boundaries, without which AWS refuses the roles that name them."""
+
+    context: Context
+
+    @property
+    def title(self) -> str:
+        """How many there are, and where."""
+        return f"{len(policies(self.context))} permissions boundaries under {self.context.names.role_path}"
+
+    def is_done(self) -> bool:
+        """Whether each says what the cluster's file asks for."""
+        iam = self.context.iam
+        return all(policy.is_there(iam) for policy in policies(self.context))
+
+    def do(self) -> None:
+        """Make them, or a new version of those that say something else."""
+        iam = self.context.iam
+        for policy in policies(self.context):
+            policy.make(iam)
+
+    def undo(self) -> None:
+        """Take them away; no role must be left that names one."""
+        iam = self.context.iam
+        for policy in policies(self.context):
+            policy.remove(iam)
+
+
+@dataclass(frozen=True)
+class SpotRole:
+    """The role by which EC2 starts Spot instances: one for an account, and there is no Spot without it."""
+
+    context: Context
+    title = "Spot's service-linked role"
+
+    def is_done(self) -> bool:
+        """Whether the account has it."""
+        iam = self.context.iam
+        return bool(iam.list_roles(PathPrefix=f"/aws-service-role/{_SPOT}/")["Roles"])
+
+    def do(self) -> None:
+        """Have AWS make it."""
+        self.context.iam.create_service_linked_role(AWSServiceName=_SPOT)
+
+    def undo(self) -> None:
+        """Nothing: it is the account's, costs nothing, and others may need it."""
+
+
+@dataclass(frozen=True)
+class PodIdentity:
+    """A role of the pods of one of Crossplane's service accounts, and their association in EKS."""
+
+    context: Context
+    title: str
+    account: str
+    role: Role
+
+    @cached_property
+    def _place(self) -> dict[str, str]:
+        eks_name = self.context.cluster.eks_name
+        return {"clusterName": eks_name, "namespace": _CROSSPLANE, "serviceAccount": self.account}
+
+    def is_done(self) -> bool:
+        """Whether the role is as it has to be, and the pods have it."""
+        if not self.role.is_there(self.context.iam) or self.context.eks() is None:
+            return False
+        return self._role_of(self._association()) == self._role_arn
+
+    def do(self) -> None:
+        """Make the role, and then the association, or turn it to the role."""
+        self.role.make(self.context.iam)
+        eks, association = self.context.eks_client, self._association()
+        if association is None:
+            tags = {TAG: self.context.cluster.name}
+            eks.create_pod_identity_association(**self._place, roleArn=self._role_arn, tags=tags)  # type: ignore[arg-type]
+        elif self._role_of(association) != self._role_arn:
+            eks.update_pod_identity_association(
+                clusterName=self.context.cluster.eks_name,
+                associationId=association["associationId"],
+                roleArn=self._role_arn,
+            )
+
+    def undo(self) -> None:
+        """Take both away."""
+        association = self._association() if self.context.eks() else None
+        if association is not None:
+            self.context.eks_client.delete_pod_identity_association(
+                clusterName=self.context.cluster.eks_name, associationId=association["associationId"]
+            )
+        self.role.remove(self.context.iam)
+
+    @property
+    def _role_arn(self) -> str:
+        return self.context.names.own_role_arn(self.role.name)
+
+    def _association(self) -> "PodIdentityAssociationTypeDef | None":
+        eks = self.context.eks_client
+        found = eks.list_pod_identity_associations(**self._place)["associations"]  # type: ignore[arg-type]
+        if not found:
+            return None
+        cluster = self.context.cluster.eks_name
+        of_one = eks.describe_pod_identity_association(clusterName=cluster, associationId=found[0]["associationId"])
+        return of_one["association"]
+
+    def _role_of(self, association: "PodIdentityAssociationTypeDef | None") -> str | None:
+        return association["roleArn"] if association else None
+
+
+def provider(context: Context) -> PodIdentity:
+    """The identity of Crossplane's AWS providers, which make all else of the cluster."""
+    names = context.names
+    permissions = provider_permissions.provider(context.cluster)
+    fence = names.own_policy_arn(names.provider_boundary)
+    role = _role(context, names.provider_role, "provider-aws", permissions, fence)
+    return PodIdentity(context, "The identity of Crossplane's AWS providers", "provider-aws", role)
+
+
+def crossplane(context: Context) -> PodIdentity:
+    """The identity of Crossplane's core, which itself pulls the function's package from ECR."""
+    names = context.names
+    pulls = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    permissions = [
+        allow("LogIn", ["ecr:GetAuthorizationToken"], ["*"]),
+        allow("PullPackages", pulls, [names.image_repository_arn("function")]),
+    ]
+    role = _role(context, names.crossplane_role, "crossplane", permissions)
+    return PodIdentity(context, "The identity of Crossplane's core", "crossplane", role)
+
+
+def _role(
+    context: Context, name: str, account: str, permissions: Iterable[Statement], boundary: str | None = None
+) -> Role:
+    cluster = context.cluster
+    trust = trusting_pods(cluster.location, ServiceAccount(namespace=_CROSSPLANE, name=account))
+    return Role(
+        name,
+        context.names.own_path,
+        document(trust),
+        cluster.name,
+        policies={"permissions": document(*permissions)},
+        boundary=boundary,
+    )
