@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from moto.iam.models import iam_backends
 from moto.server import ThreadedMotoServer
 
 
@@ -15,6 +16,9 @@ def emulated_aws(*, with_its_policies: bool = False) -> Iterator[str]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", str(with_its_policies).lower())
+        if with_its_policies:  # which an account that an earlier test of the process has used would not get
+            for account in iam_backends.values():
+                account.reset()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()

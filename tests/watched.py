@@ -24,7 +24,8 @@ from darkroom.cli import app
 from tests.emulator import emulated_aws
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["darkroom.cli", "boto3"])
+# With this module, which a process would otherwise load to find what it is to run.
+_PROCESSES.set_forkserver_preload(["darkroom.commands.models", "darkroom.commands.image_cache", __name__])
 
 
 @dataclass(frozen=True)

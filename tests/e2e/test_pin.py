@@ -249,7 +249,7 @@ def test_a_pull_request_says_what_changes_and_leaves_the_working_tree_as_it_is(w
     title = ["--title", "Pin agent of main", "--body-file", "-"]
     create = ["gh", "pr", "create", "--repo", "team/darkroom", "--head", branch, *where, *title]
     assert world.gh() == [create]
-    assert branch.startswith("pin/main-")
+    assert branch.startswith("pin/main/")
     assert world.on(branch) == {"agent": new}
     log = world.clone.git("rev-parse", "--short", "HEAD") + " A newer base\n"
     for part in (f"- from `{old}`", f"- to `{new}`", f"`{world.clone.tag('agent')}`", f"~~~~\n{log}~~~~"):
@@ -292,6 +292,23 @@ def test_a_newer_pull_request_has_the_pins_of_the_older_and_closes_it(world: Wor
     branches = pins.git(f"--git-dir={world.remote}", "branch", "--format=%(refname:short)").split()
     assert branches == ["main", newer["headRefName"]]
     assert older["headRefName"] not in branches
+
+
+def test_a_pull_request_of_a_cluster_whose_name_begins_the_same_is_left_alone(world: World) -> None:
+    others = "pin/main-2/0123456789ab"
+    world.clone.git("push", "--quiet", "origin", f"main:{others}")
+    other = {
+        "number": 1,
+        "url": "-",
+        "headRefName": others,
+        "isCrossRepository": False,
+        "state": "OPEN",
+        "base": "main",
+    }
+    (world.programs.folder / "pulls.json").write_text(json.dumps([other]))
+    world.pin(f"agent={world.signed('agent', 'agent')}", "--pull-request")
+    assert other in world.pulls()
+    assert len(world.pulls()) == 2
 
 
 def test_a_pull_request_of_what_is_not_wanted_any_more_is_closed(world: World) -> None:

@@ -40,6 +40,10 @@ class Account:
     url: str = ""
     quotas: dict[str, float] = field(default_factory=dict)
     """EC2's, by their codes; a thousand where none is set."""
+    quotas_are_defaults: bool = False
+    """Whether nobody ever had one changed; they are known as AWS's defaults alone then."""
+    unseen_roles: int = 0
+    """How often EKS does not know a role yet that IAM has just made."""
     changes: list[tuple[str, str]] = field(default_factory=list)
     """The service and the name of each call that was to change something."""
     _pods: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,11 +107,8 @@ class Account:
 
     def _lacking(self, environ: dict[str, Any], service: str, action: str) -> Response | None:
         """What moto has not."""
-        if service == "servicequotas" and action == "GetServiceQuota":
-            asked = json.loads(_body(environ))
-            if asked["ServiceCode"] == "ec2":
-                code = asked["QuotaCode"]
-                return _json({"Quota": {"ServiceCode": "ec2", "QuotaCode": code, "Value": self.quotas.get(code, 1000)}})
+        if service == "servicequotas":
+            return self._quota(json.loads(_body(environ)), action)
         if action == "AddClientIDToOpenIDConnectProvider":
             asked = parse_qs(_body(environ).decode())
             provider = iam_backends[ACCOUNT]["aws"].get_open_id_connect_provider(asked["OpenIDConnectProviderArn"][0])
@@ -123,6 +124,14 @@ class Account:
         if parts[2] == "addons":
             return self._addon(request, parts[1], parts[3:])
         return self._pod_identity(request, parts[1], parts[3:])
+
+    def _quota(self, asked: dict[str, Any], action: str) -> Response | None:
+        if action == "GetServiceQuota" and self.quotas_are_defaults:
+            return _json({"__type": "NoSuchResourceException", "message": "never set"}, 400)
+        if asked["ServiceCode"] != "ec2" and not self.quotas_are_defaults:
+            return None
+        code = asked["QuotaCode"]
+        return _json({"Quota": {"QuotaCode": code, "Value": self.quotas.get(code, 1000)}})
 
     def _addon(self, request: Request, cluster: str, rest: list[str]) -> Response:
         if not rest and request.method == "GET":
@@ -142,14 +151,18 @@ class Account:
     def _pod_identity(self, request: Request, cluster: str, rest: list[str]) -> Response:
         if not rest and request.method == "GET":
             asked = [(name, request.args.get(name)) for name in ("namespace", "serviceAccount")]
-            found = [
+            there = [
                 {name: value for name, value in each.items() if name != "roleArn"}
                 for each in self._pods.values()
                 if each["clusterName"] == cluster and all(value in (None, each[name]) for name, value in asked)
             ]
-            return _json({"associations": found})
+            return _json({"associations": there})
         if not rest:
             body = json.loads(request.get_data())
+            if self.unseen_roles:
+                self.unseen_roles -= 1
+                words = "Role provided in the request does not exist."
+                return _json({"message": words}, 400, "InvalidParameterException")
             name = f"a-{uuid.uuid4().hex[:17]}"
             arn = f"arn:aws:eks:eu-west-1:{ACCOUNT}:podidentityassociation/{cluster}/{name}"
             kept = {field: body.get(field) for field in ("namespace", "serviceAccount", "roleArn", "tags")}
@@ -163,11 +176,10 @@ class Account:
             return _json({"association": self._pods[name]})
         if rest[0] not in self._pods:
             return _missing("No association")
-        if request.method == "DELETE":
-            return _json({"association": self._pods.pop(rest[0])})
+        found = self._pods.pop(rest[0]) if request.method == "DELETE" else self._pods[rest[0]]
         if request.method == "POST":
-            self._pods[rest[0]].update(json.loads(request.get_data()))
-        return _json({"association": self._pods[rest[0]]})
+            found.update(json.loads(request.get_data()))
+        return _json({"association": found})
 
 
 def _asked(environ: dict[str, Any]) -> tuple[str, str]:

@@ -16,8 +16,8 @@ def session(location: Location) -> boto3.Session:
 
     Nothing is asked or changed in an account that the cluster does not name.
     """
-    found = boto3.Session(region_name=location.region)
     try:
+        found = boto3.Session(region_name=location.region)
         account = found.client("sts").get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
         raise WrongAccount(

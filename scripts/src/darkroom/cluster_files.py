@@ -109,6 +109,10 @@ class _Reading:
         return ClusterFiles(cluster, {name: runtime for name, (_, runtime) in runtimes.items()}, images, named)
 
     def _cluster(self, path: Path) -> tuple[Document | None, Cluster | None]:
+        if not self.folder.exists():
+            words = f"there is no such folder: name one under clusters/, or copy clusters/{EXAMPLE} to begin one"
+            self._error(self.folder, words)
+            return None, None
         document, file = self._load(path, ClusterFile)
         # By its resolved path: the folder may be given as "." or with ".." at its end.
         if document and file and file.cluster.name != (name := self.folder.resolve().name):

@@ -94,16 +94,6 @@ def images_of(files: ClusterFiles) -> tuple[str, ...]:
     return images
 
 
-def missing_images(tags: Mapping[str, str], images: Iterable[str]) -> list[str]:
-    """Those of the images that a snapshot with such tags does not have."""
-    return [image for image in images if f"{_IMAGE}{_digest(image)}" not in tags]
-
-
-def is_stale(tags: Mapping[str, str], images: Iterable[str]) -> bool:
-    """Whether a snapshot with such tags lacks one of the images, so that nodes pull it as they would without."""
-    return bool(missing_images(tags, images))
-
-
 def _digest(image: str) -> str:
     return image.rpartition("sha256:")[2]
 
@@ -332,7 +322,11 @@ class ImageCache:
         return made["SnapshotId"]
 
     def _is_complete(self, snapshot_id: str) -> bool:
-        [found] = self._ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+        # By a filter, since EC2 refuses an id that not all of it knows yet.
+        by_id: list[FilterTypeDef] = [{"Name": "snapshot-id", "Values": [snapshot_id]}]
+        found = next(iter(self._ec2.describe_snapshots(Filters=by_id)["Snapshots"]), None)
+        if found is None:
+            return False
         if found["State"] == "error":
             raise BuildFailed(f"{snapshot_id}: {found.get('StateMessage', 'AWS could not make it')}")
         self._say(f"waiting for {snapshot_id}, {found.get('Progress') or '0%'}")

@@ -1,6 +1,6 @@
 """Pins as a pull request on GitHub: one is open for a cluster, and it has all pins that are not merged yet.
 
-Its branch, ``pin/<cluster>-<hash of the file>``, has one commit on top of the branch that Argo CD follows. The commit
+Its branch, ``pin/<cluster>/<hash of the file>``, has one commit on top of the branch that Argo CD follows. The commit
 is made without a working tree, so that whatever is being edited is not touched. Git and gh do the rest.
 """
 
@@ -63,7 +63,7 @@ def propose(
             if not changes:
                 work.close(older, f"{work.revision} has other pins than these by now, and they are what is wanted.")
                 return Proposal([])
-            branch = f"pin/{work.cluster}-{hashlib.sha256(content).hexdigest()[:12]}"
+            branch = f"pin/{work.cluster}/{hashlib.sha256(content).hexdigest()[:12]}"
             request = _on(branch, older)
             if request is None or work.file(branch) != content:
                 request = work.create(branch, content, changes, older)
@@ -112,7 +112,7 @@ class _Work:
             (
                 PullRequest(it["number"], it["url"], it["headRefName"])
                 for it in json.loads(listed)
-                if it["headRefName"].startswith(f"pin/{self.cluster}-") and not it["isCrossRepository"]
+                if it["headRefName"].startswith(f"pin/{self.cluster}/") and not it["isCrossRepository"]
             ),
             key=lambda it: it.number,
         )
@@ -121,11 +121,11 @@ class _Work:
         """Fetch the branch that Argo CD follows, and pins; which pins the remote has."""
         branches = (
             f"+refs/heads/{self.revision}:{self._ref('base')}",
-            f"+refs/heads/pin/{self.cluster}-*:{self._ref('pin')}/*",
+            f"+refs/heads/pin/{self.cluster}/*:{self._ref('pin')}/*",
         )
         self._git(*_AS_GH, "fetch", "--quiet", "--no-tags", "--prune", "origin", *branches)
         there = self._git("for-each-ref", "--format=%(refname:lstrip=4)", self._ref("pin")).split()
-        return [f"pin/{self.cluster}-{hash_of_content}" for hash_of_content in there]
+        return [f"pin/{self.cluster}/{hash_of_content}" for hash_of_content in there]
 
     def file(self, branch: str | None = None) -> bytes:
         """The file on a branch of pins that was fetched, or else on the one that Argo CD follows."""
@@ -220,7 +220,7 @@ class _Work:
         return programs.run("git", "-C", str(self.root), "show", f"{commit}:{self.path.as_posix()}").encode()
 
     def _fetched_to(self, branch: str) -> str:
-        return self._ref(branch.replace(f"pin/{self.cluster}-", "pin/"))
+        return self._ref(branch.replace(f"pin/{self.cluster}/", "pin/"))
 
     def _ref(self, name: str) -> str:
         """Where things are fetched to: no branch of the user's, and no other cluster's."""

@@ -42,7 +42,8 @@ def clear_errors() -> Iterator[None]:
     except httpx.HTTPError as error:
         console.print(f"[red]cannot reach the API[/red]: {escape(str(error))}")
     except OSError as error:
-        console.print(f"[red]{escape(f'{error.filename}: {error.strerror}')}[/red]")
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        console.print(f"[red]{escape(words)}[/red]")
     else:
         return
     raise typer.Exit(1)

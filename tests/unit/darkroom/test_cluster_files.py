@@ -320,6 +320,11 @@ def test_a_cluster_without_its_file_is_refused(tmp_path: Path) -> None:
         load_cluster(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_said_with_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(ClusterFileError, match=r"none:1: there is no such folder: .* copy clusters/example"):
+        load_cluster(tmp_path / "none")
+
+
 def test_there_are_no_more_runtimes_than_sns_has_filters_for(folder: Path) -> None:
     for number in range(199):
         write(folder / "runtimes" / f"r{number}" / "runtime.yaml", "runtime: {engine: comfyui}\n")

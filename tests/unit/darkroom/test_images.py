@@ -122,3 +122,4 @@ def test_clusters_of_one_registry_share_their_images_and_others_have_their_own()
 
 def test_clusters_that_nothing_keeps_get_no_images() -> None:
     assert not list(builds([_cluster("one", gitops=None)], ROOT))
+    assert not list(builds([_cluster("one", emulator={"endpoint": "http://10.0.0.1:5000"})], ROOT))

@@ -14,12 +14,16 @@ import signal
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ResponseStreamingError
+from botocore.response import StreamingBody
 from hypothesis import example, given
 from hypothesis import strategies as st
 from moto.s3.responses import S3Response
@@ -191,8 +195,15 @@ def emulator() -> Iterator[WatchedAws]:
         yield watched
 
 
+@pytest.fixture(scope="module")
+def session() -> boto3.Session:
+    """One for all: each reads the descriptions of AWS's services anew."""
+    return boto3.Session("test", "test", region_name="eu-west-1")
+
+
 @pytest.fixture
-def aws(emulator: WatchedAws, monkeypatch: pytest.MonkeyPatch) -> WatchedAws:
+def aws(emulator: WatchedAws, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> WatchedAws:
+    monkeypatch.setattr(boto3, "Session", lambda **_: session)
     monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -201,8 +212,8 @@ def aws(emulator: WatchedAws, monkeypatch: pytest.MonkeyPatch) -> WatchedAws:
 
 
 @pytest.fixture
-def s3(aws: WatchedAws) -> Iterator[S3Client]:
-    client = boto3.client("s3", region_name="eu-west-1")
+def s3(aws: WatchedAws, session: boto3.Session) -> Iterator[S3Client]:
+    client = session.client("s3")
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     aws.forget()
     yield client
@@ -290,8 +301,8 @@ def test_another_file_takes_the_place_only_if_that_is_said(s3: S3Client, model: 
     assert s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == model.read_bytes()
 
 
-# Who am I, what is there, begun uploads, a new one, three parts, their end, what is there.
-_CALLS_OF_A_PUSH = 9
+# Who am I, the bucket, what is there, begun uploads, a new one, three parts, their end, what is there.
+_CALLS_OF_A_PUSH = 10
 
 
 def test_a_push_makes_few_calls(aws: WatchedAws, s3: S3Client, model: Path, cluster: Path) -> None:
@@ -346,6 +357,21 @@ def test_what_is_left_of_another_file_is_given_up(aws: WatchedAws, s3: S3Client,
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
 
 
+def test_of_several_that_were_begun_the_one_that_has_most_goes_on_and_other_models_are_left_alone(
+    aws: WatchedAws, s3: S3Client, model: Path, cluster: Path
+) -> None:
+    first, second = model.read_bytes()[:PART_SIZE], model.read_bytes()[PART_SIZE : 2 * PART_SIZE]
+    most = _begun(s3, first, hashlib.sha256(model.read_bytes()).hexdigest())
+    s3.upload_part(Bucket=BUCKET, Key=KEY, UploadId=most, PartNumber=2, Body=second)
+    _begun(s3, first, "0" * 64)
+    other = s3.create_multipart_upload(Bucket=BUCKET, Key=f"{KEY}.json")["UploadId"]
+    aws.forget()
+    result = push(model, cluster)
+    assert result.exit_code == 0, result.output
+    assert sent_parts(aws) == {"3": 1}
+    assert [upload["UploadId"] for upload in s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"]] == [other]
+
+
 def test_a_file_that_begins_as_another_has_its_own_checksum_in_the_end(
     s3: S3Client, model: Path, cluster: Path
 ) -> None:
@@ -387,6 +413,26 @@ def test_who_is_overtaken_by_another_file_says_so_and_writes_nothing(
 
     aws.before = overtake
     result = push(model, cluster)
+    assert result.exit_code == 1
+    assert "somebody else writes it" in result.output
+    assert s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == b"another"
+
+
+def test_who_replaces_a_model_does_not_replace_another_that_came_meanwhile(
+    aws: WatchedAws, s3: S3Client, model: Path, cluster: Path
+) -> None:
+    before = s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"before")["ETag"]
+
+    def overtake(call: Call, _number: int) -> Refusal | None:
+        if call.method != "POST" or "uploadId" not in call.query:
+            return None
+        assert call.headers["if-match"] == before
+        aws.before = lambda _call, _number: None
+        s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"another")
+        return Refusal("PreconditionFailed", 412)
+
+    aws.before = overtake
+    result = push(model, cluster, "--replace")
     assert result.exit_code == 1
     assert "somebody else writes it" in result.output
     assert s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == b"another"
@@ -455,6 +501,13 @@ def test_a_file_that_could_not_be_used_is_refused(
     result = push(path, cluster, *options)
     assert result.exit_code == 1
     assert words in result.output or (len(path.name) > 255 and "no such file" in result.output)
+
+
+def test_before_there_is_a_cluster_it_says_what_makes_the_bucket(aws: WatchedAws, model: Path, cluster: Path) -> None:
+    for result in (push(model, cluster), darkroom("list", "--cluster", cluster)):
+        assert result.exit_code == 1
+        assert f"there is no bucket {BUCKET}: darkroom bootstrap" in result.output
+    assert not sent_parts(aws)
 
 
 def test_a_url_is_no_file(cluster: Path) -> None:
@@ -528,6 +581,57 @@ def test_a_pull_goes_on_where_it_stopped(
     assert fetched.headers["if-match"] == f'"{etag}"'
     assert [path.name for path in out.iterdir()] == ["sdxl.safetensors"]
     assert (out / "sdxl.safetensors").read_bytes() == model.read_bytes()
+
+
+def _breaking(monkeypatch: pytest.MonkeyPatch, pieces: Iterator[int]) -> None:
+    """Let each connection break after so many pieces, for as long as there are numbers."""
+    read = StreamingBody.iter_chunks
+
+    def broken(self: StreamingBody, size: int) -> Iterator[bytes]:
+        if (number := next(pieces, None)) is None:
+            yield from read(self, size)
+            return
+        yield from islice(read(self, size), number)
+        raise ResponseStreamingError(error="it broke")
+
+    monkeypatch.setattr(StreamingBody, "iter_chunks", broken)
+
+
+def test_a_connection_that_breaks_is_made_anew_for_as_long_as_something_comes(
+    aws: WatchedAws, s3: S3Client, model: Path, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(model, cluster)
+    aws.forget()
+    _breaking(monkeypatch, iter([1, 2]))
+    result = pull(KEY, cluster, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    asked = [call.headers["range"] for call in aws.calls if call.method == "GET" and call.path.endswith(KEY)]
+    assert asked == ["bytes=0-", f"bytes={2**20}-", f"bytes={3 * 2**20}-"]
+    assert (tmp_path / "out" / "sdxl.safetensors").read_bytes() == model.read_bytes()
+
+
+def test_a_connection_by_which_nothing_comes_is_given_up(
+    s3: S3Client, model: Path, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(model, cluster)
+    _breaking(monkeypatch, iter([1, 0]))
+    result = pull(KEY, cluster, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "it broke" in result.output
+    [left] = (tmp_path / "out").iterdir()
+    assert left.read_bytes() == model.read_bytes()[: 2**20]
+
+
+def test_a_disk_without_room_is_said_before_anything_comes(
+    aws: WatchedAws, s3: S3Client, model: Path, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(model, cluster)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    aws.forget()
+    result = pull(KEY, cluster, tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"has room for 10 bytes, and {model.stat().st_size:,} are to come" in result.output
+    assert not [call for call in aws.calls if call.method == "GET" and call.path.endswith(KEY)]
 
 
 def test_a_model_that_is_replaced_while_it_comes_is_not_mixed(

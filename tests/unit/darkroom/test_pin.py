@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from darkroom import pin
+from darkroom.cli import app
 from darkroom.cluster_files import ClusterFileError
 from darkroom.images import IMAGES
 from darkroom.pin import Change, PinRefused, Repositories
@@ -127,6 +129,11 @@ def test_everything_that_is_refused_is_said_at_once_and_nothing_is_written(
     for line, expected in zip(str(refused.value).splitlines(), words, strict=True):
         assert re.match(expected, line), line
     assert (folder / "images.yaml").read_bytes() == _EXAMPLE.read_bytes()
+
+
+def test_an_image_without_a_reference_is_refused_as_what_was_typed(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["pin", str(folder), "agent"])
+    assert (result.exit_code, "agent: say IMAGE=REFERENCE" in result.output) == (1, True)
 
 
 def test_the_clusters_own_registry_is_ecr() -> None:

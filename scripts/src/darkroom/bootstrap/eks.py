@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from botocore.exceptions import ClientError
 
 from darkroom import programs
 from darkroom.bootstrap.iam import tag_of, tags
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What Karpenter finds subnets and security groups by: see apps/gpu-nodes.
 _DISCOVERY = "karpenter.sh/discovery"
+#: The add-ons without which no node becomes ready. The others run on nodes, and eksctl waits until each of them runs.
+_BEFORE_NODES = ("eks-pod-identity-agent", "vpc-cni", "kube-proxy")
 
 
 @dataclass(frozen=True)
@@ -33,24 +35,41 @@ class EksCluster:
         return f"The EKS cluster {self.context.cluster.eks_name}"
 
     def is_done(self) -> bool:
-        """Whether it is active, with every node group and add-on of the file."""
-        return self.context.eks() == "ACTIVE" and not self._missing_nodegroups() and not self._missing_addons()
+        """Whether it runs, with every node group and add-on of the file."""
+        return (
+            self.context.eks_runs
+            and not self._missing_nodegroups()
+            and not self._missing_addons()
+            and not self._nodegroups("CREATING", "CREATE_FAILED")
+        )
 
     def do(self) -> None:
         """Make it, a quarter of an hour or more, or what an earlier run did not get to."""
+        self.context.wait("CloudFormation ends what an earlier run began", self._is_settled)
         if self.context.eks() is None:
             self._create()
-        if self.context.eks() != "ACTIVE":
-            self.context.wait("EKS makes the cluster", lambda: self.context.eks() == "ACTIVE")
+        self.context.wait("EKS makes the cluster", lambda: self.context.eks_runs)
+        self._refuse_failures()
         # eksctl leaves alone what is there already.
-        if self._missing_addons():
-            programs.show("eksctl", "create", "addon", "--config-file", str(self._file))
+        if self._missing_addons() & {*_BEFORE_NODES}:
+            addons = [each for each in self.config["addons"] if each["name"] in _BEFORE_NODES]
+            with NamedTemporaryFile("w", prefix="eksctl-", suffix=".yaml") as file:
+                file.write(yaml.safe_dump({**self.config, "addons": addons}))
+                file.flush()
+                programs.show("eksctl", "create", "addon", "--config-file", file.name)
         if self._missing_nodegroups():
             programs.show("eksctl", "create", "nodegroup", "--config-file", str(self._file))
+        if self._missing_addons():
+            programs.show("eksctl", "create", "addon", "--config-file", str(self._file))
 
     def undo(self) -> None:
-        """Take it away, with all that runs in it, and its VPC. Its pods are not asked, as nothing comes after them."""
-        if self.context.eks() is None and self._stack() is None:
+        """Take it away, with all that runs in it, and its VPC. Its pods are not asked, as nothing comes after them.
+
+        A cluster that eksctl did not make stays: others may have things in it.
+        """
+        if self._stack() is None:
+            if self.context.eks() is not None:
+                self.context.say(f"{self.context.cluster.eks_name} stays: eksctl did not make it")
             return
         programs.show(
             *("eksctl", "delete", "cluster", "--config-file", str(self._file), "--wait"),
@@ -58,34 +77,44 @@ class EksCluster:
         )
 
     def _create(self) -> None:
-        stack = self._stack()
-        if stack and stack.endswith("_IN_PROGRESS"):
-            self.context.wait("CloudFormation ends what an earlier run began", self._is_settled)
-        elif stack:
+        if stack := self._stack():
             raise ActRequired(
                 f"an earlier attempt left the CloudFormation stack {self._stack_name} behind ({stack}): see there what "
                 f"went wrong, then take it away: eksctl delete cluster --config-file {self._file} --wait"
             )
-        else:
-            programs.show(
-                *("eksctl", "create", "cluster", "--config-file", str(self._file)),
-                "--write-kubeconfig=false",
-            )
+        programs.show("eksctl", "create", "cluster", "--config-file", str(self._file), "--write-kubeconfig=false")
 
     def _is_settled(self) -> bool:
-        status = self._stack()
-        return status is None or not status.endswith("_IN_PROGRESS")
+        return not any(status.endswith("_IN_PROGRESS") for status in self._stacks().values())
+
+    def _refuse_failures(self) -> None:
+        """Raises ``ActRequired`` where an earlier run left behind what eksctl neither uses nor makes anew."""
+        eks, region = self.context.cluster.eks_name, self.context.cluster.region
+        groups = self._missing_nodegroups() | self._nodegroups("CREATE_FAILED")
+        of_groups = {f"eksctl-{eks}-nodegroup-{name}" for name in groups}
+        of_addons = tuple(f"eksctl-{eks}-addon-{name}-" for name in self._missing_addons())  # of their roles
+        for stack, status in self._stacks().items():
+            if stack in of_groups or stack.startswith(of_addons):
+                raise ActRequired(
+                    f"an earlier attempt left the CloudFormation stack {stack} behind ({status}): see there what went "
+                    f"wrong, then take it away: aws cloudformation delete-stack --region {region} --stack-name {stack}"
+                )
 
     def _stack(self) -> str | None:
         """The status of the stack that eksctl makes the cluster by."""
-        stacks = self.context.session.client("cloudformation")
-        try:
-            found = stacks.describe_stacks(StackName=self._stack_name)["Stacks"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ValidationError":  # CloudFormation's word for: there is none
-                return None
-            raise
-        return next((each["StackStatus"] for each in found if each["StackStatus"] != "DELETE_COMPLETE"), None)
+        return self._stacks().get(self._stack_name)
+
+    def _stacks(self) -> dict[str, str]:
+        """The status of each stack that eksctl made for the cluster, by their names."""
+        kinds = ("cluster", "nodegroup-", "addon-")
+        starts = tuple(f"eksctl-{self.context.cluster.eks_name}-{kind}" for kind in kinds)
+        pages = self.context.session.client("cloudformation").get_paginator("describe_stacks").paginate()
+        return {
+            stack["StackName"]: stack["StackStatus"]
+            for page in pages
+            for stack in page["Stacks"]
+            if stack["StackName"].startswith(starts) and stack["StackStatus"] != "DELETE_COMPLETE"
+        }
 
     @property
     def _stack_name(self) -> str:
@@ -94,6 +123,15 @@ class EksCluster:
     def _missing_nodegroups(self) -> set[str]:
         there = self.context.eks_client.list_nodegroups(clusterName=self.context.cluster.eks_name)
         return _named(self.config, "managedNodeGroups") - {*there["nodegroups"]}
+
+    def _nodegroups(self, *statuses: str) -> set[str]:
+        """Those of the file that are there, and as EKS says so."""
+        eks, cluster = self.context.eks_client, self.context.cluster.eks_name
+        return {
+            name
+            for name in _named(self.config, "managedNodeGroups") - self._missing_nodegroups()
+            if eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]["status"] in statuses
+        }
 
     def _missing_addons(self) -> set[str]:
         there = self.context.eks_client.list_addons(clusterName=self.context.cluster.eks_name)
@@ -131,7 +169,7 @@ class _Network:
 
 def _network(context: Context) -> _Network | None:
     """The network, None as long as there is no cluster. A subnet is private if no internet gateway is routed to it."""
-    if context.eks() != "ACTIVE":
+    if not context.eks_runs:
         return None
     ec2 = context.ec2
     config = context.eks_client.describe_cluster(name=context.cluster.eks_name)["cluster"]["resourcesVpcConfig"]
@@ -170,7 +208,7 @@ class NodeNetwork:
     """Where Karpenter starts nodes: in the private subnets alone, so that none of them has a public address."""
 
     context: Context
-    title = "The subnets and the security group of GPU nodes"
+    title = "The tags by which GPU nodes find their subnets and security group"
 
     def is_done(self) -> bool:
         """Whether all have the tag that Karpenter looks for."""

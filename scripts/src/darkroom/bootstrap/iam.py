@@ -130,9 +130,9 @@ class Role:
                 iam.put_role_policy(RoleName=self.name, PolicyName=name, PolicyDocument=text)
 
     def remove(self, iam: "IAMClient") -> None:
-        """Take it away with its policies."""
+        """Take it away with its policies; somebody else's of that name stays."""
         found = _role(iam, self.name)
-        if found is None or found["Path"] != self.path:
+        if found is None or found["Path"] != self.path or tag_of(found) != self.tag:
             return
         for name in self._policies(iam):
             iam.delete_role_policy(RoleName=self.name, PolicyName=name)

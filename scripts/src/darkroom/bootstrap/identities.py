@@ -16,7 +16,6 @@ from darkroom_function.policy import Statement, allow, document
 if TYPE_CHECKING:
     from types_boto3_eks.type_defs import PodIdentityAssociationTypeDef
 
-_SPOT = "spot.amazonaws.com"
 _CROSSPLANE = "crossplane-system"
 
 
@@ -59,20 +58,21 @@ class Boundaries:
 
 
 @dataclass(frozen=True)
-class SpotRole:
-    """The role by which EC2 starts Spot instances: one for an account, and there is no Spot without it."""
+class ServiceLinkedRole:
+    """The role by which a service of AWS acts in an account, which has one. Who uses the service may not make it."""
 
     context: Context
-    title = "Spot's service-linked role"
+    title: str
+    service: str
 
     def is_done(self) -> bool:
         """Whether the account has it."""
         iam = self.context.iam
-        return bool(iam.list_roles(PathPrefix=f"/aws-service-role/{_SPOT}/")["Roles"])
+        return bool(iam.list_roles(PathPrefix=f"/aws-service-role/{self.service}/")["Roles"])
 
     def do(self) -> None:
         """Have AWS make it."""
-        self.context.iam.create_service_linked_role(AWSServiceName=_SPOT)
+        self.context.iam.create_service_linked_role(AWSServiceName=self.service)
 
     def undo(self) -> None:
         """Nothing: it is the account's, costs nothing, and others may need it."""
@@ -103,8 +103,7 @@ class PodIdentity:
         self.role.make(self.context.iam)
         eks, association = self.context.eks_client, self._association()
         if association is None:
-            tags = {TAG: self.context.cluster.name}
-            eks.create_pod_identity_association(**self._place, roleArn=self._role_arn, tags=tags)  # type: ignore[arg-type]
+            self.context.wait("EKS sees the role", self._associate)
         elif self._role_of(association) != self._role_arn:
             eks.update_pod_identity_association(
                 clusterName=self.context.cluster.eks_name,
@@ -125,6 +124,17 @@ class PodIdentity:
     def _role_arn(self) -> str:
         return self.context.names.own_role_arn(self.role.name)
 
+    def _associate(self) -> bool:
+        """Make the association; False as long as EKS does not know the role yet: IAM tells it some seconds later."""
+        eks, tags = self.context.eks_client, {TAG: self.context.cluster.name}
+        try:
+            eks.create_pod_identity_association(**self._place, roleArn=self._role_arn, tags=tags)  # type: ignore[arg-type]
+        except eks.exceptions.InvalidParameterException as error:
+            if "does not exist" not in str(error):
+                raise
+            return False
+        return True
+
     def _association(self) -> "PodIdentityAssociationTypeDef | None":
         eks = self.context.eks_client
         found = eks.list_pod_identity_associations(**self._place)["associations"]  # type: ignore[arg-type]
@@ -136,6 +146,14 @@ class PodIdentity:
 
     def _role_of(self, association: "PodIdentityAssociationTypeDef | None") -> str | None:
         return association["roleArn"] if association else None
+
+
+def service_linked_roles(context: Context) -> list[ServiceLinkedRole]:
+    """That by which EC2 starts Spot instances, and EFS' where the models are on it."""
+    roles = [ServiceLinkedRole(context, "Spot's service-linked role", "spot.amazonaws.com")]
+    if context.cluster.models.efs:
+        roles.append(ServiceLinkedRole(context, "EFS' service-linked role", "elasticfilesystem.amazonaws.com"))
+    return roles
 
 
 def provider(context: Context) -> PodIdentity:

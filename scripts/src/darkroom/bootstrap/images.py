@@ -126,8 +126,10 @@ class GitHubRole:
 
     def undo(self) -> None:
         """Take the role away, and GitHub, if it was made for clusters and this is the last."""
-        iam, arn = self.context.iam, self.context.names.github_provider_arn
-        self._role.remove(iam)
+        iam, names = self.context.iam, self.context.names
+        arn = names.github_provider_arn
+        # Without its trust, which GitHub would be asked for: the repository may have gone before.
+        Role(names.github_role, "/", "", names.cluster).remove(iam)
         if self._audiences() is None or others(self.context):
             return
         if tag_of(iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)) == SHARED:

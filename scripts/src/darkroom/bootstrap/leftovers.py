@@ -35,13 +35,14 @@ def data(context: Context) -> Iterator[Leftover]:
     """What cannot be had again: models, jobs and pictures, in buckets or on a file system."""
     s3 = context.session.client("s3")
     for name in _buckets(context, s3):
-        yield Leftover(f"Bucket {name}", _size(s3, name), f"aws s3 rb --force s3://{name}")
+        # No command of aws empties a bucket of the versions of its objects, as that of models has them.
+        is_models = name == context.names.bucket(Bucket.MODELS)
+        remove = _with_all_data(context) if is_models else f"aws s3 rb --force s3://{name}"
+        yield Leftover(f"Bucket {name}", _size(s3, name), remove)
     for system in _file_systems(context):
         name = system["FileSystemId"]
         size = f"{_amount(system['SizeInBytes']['Value'])} of models"
-        yield Leftover(
-            f"File system {name}", size, f"aws efs delete-file-system {_of(context)} --file-system-id {name}"
-        )
+        yield Leftover(f"File system {name}", size, _with_all_data(context))
 
 
 def find(context: Context) -> Iterator[Leftover]:
@@ -64,10 +65,38 @@ def delete_data(context: Context) -> None:
     for system in _file_systems(context):
         name = system["FileSystemId"]
         context.say(f"file system {name}")
-        for target in efs.describe_mount_targets(FileSystemId=name)["MountTargets"]:
-            efs.delete_mount_target(MountTargetId=target["MountTargetId"])
-        context.wait("Its mount targets end", partial(_has_no_mounts, efs, name))
         efs.delete_file_system(FileSystemId=name)
+
+
+@dataclass(frozen=True)
+class MountTargets:
+    """The ends of the models' file system in the cluster's network: as long as they are there, it cannot go.
+
+    The file system stays, with its files. Crossplane leaves both to it.
+    """
+
+    context: Context
+    title = "The mount targets of the models, whose files stay"
+
+    def undo(self) -> None:
+        """Take them away, and the security group that they have to themselves."""
+        efs = self.context.session.client("efs")
+        for system in _file_systems(self.context):
+            name = system["FileSystemId"]
+            for target in efs.describe_mount_targets(FileSystemId=name)["MountTargets"]:
+                if target["LifeCycleState"] != "deleting":
+                    efs.delete_mount_target(MountTargetId=target["MountTargetId"])
+            self.context.wait("They end", partial(_has_no_mounts, efs, name))
+        if network := self.context.cluster.models.efs:
+            ec2 = self.context.ec2
+            found = ec2.describe_security_groups(
+                Filters=[
+                    {"Name": "vpc-id", "Values": [network.vpc_id]},
+                    {"Name": "group-name", "Values": [self.context.names.models_file_system]},
+                ]
+            )
+            for group in found["SecurityGroups"]:
+                ec2.delete_security_group(GroupId=group["GroupId"])
 
 
 def _has_no_mounts(efs: Any, file_system: str) -> bool:
@@ -150,6 +179,10 @@ def _all(context: Context, service: Any, operation: Any, key: str, **arguments: 
     client: Any = context.session.client(service)
     for page in client.get_paginator(operation).paginate(**arguments):
         yield from page[key]
+
+
+def _with_all_data(context: Context) -> str:
+    return f"{context.command} --delete-data, which deletes all of this cluster's data"
 
 
 def _of(context: Context) -> str:

@@ -10,7 +10,7 @@ def steps(context: Context) -> list[Step]:
     return [
         pins.Pushed(context),
         identities.Boundaries(context),
-        identities.SpotRole(context),
+        *identities.service_linked_roles(context),
         images.Repositories(context),
         *builds,
         eks.EksCluster(context),

@@ -17,7 +17,7 @@ from darkroom.account import WrongAccount
 from darkroom.bootstrap.eks import EksCluster
 from darkroom.bootstrap.iam import SHARED, TAG, tag_of
 from darkroom.bootstrap.steps import Context
-from darkroom.cluster_files import check_cluster
+from darkroom.cluster_files import EXAMPLE, check_cluster
 from darkroom.images import IMAGES
 from darkroom.trouble import Trouble
 from darkroom_contract.gitops import GitOps
@@ -128,6 +128,9 @@ def _files(context: Context) -> Iterator[Finding]:
     for each in said:
         if each.is_error:
             yield Finding(str(each), "mend the file")
+    if context.folder.resolve().name == EXAMPLE:
+        remedy = f"cp -r {context.folder} clusters/<name>, change what is marked there, and bring that up"
+        yield Finding(f"{context.folder} is the cluster to copy", remedy)
     gitops = context.cluster.gitops
     if gitops is None:
         yield Finding(f"{file} has no gitops", "say which repository Argo CD follows: gitops.repository")
@@ -285,8 +288,11 @@ def _asking_for_more(context: Context, service: str, code: str, value: int) -> s
 
 
 def _quota(context: Context, service: str, code: str) -> float:
-    found = context.session.client("service-quotas").get_service_quota(ServiceCode=service, QuotaCode=code)
-    return found["Quota"]["Value"]
+    quotas = context.session.client("service-quotas")
+    try:
+        return quotas.get_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
+    except quotas.exceptions.NoSuchResourceException:  # nobody has ever had it changed in this account
+        return quotas.get_aws_default_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
 
 
 def _names(context: Context) -> Iterator[Finding]:

@@ -160,9 +160,14 @@ class Context:
             return None
 
     @property
+    def eks_runs(self) -> bool:
+        """Whether there is a cluster whose API answers: it does while EKS changes something of it, too."""
+        return self.eks() in ("ACTIVE", "UPDATING")
+
+    @property
     def kubernetes(self) -> kubectl.Kubectl | None:
         """The cluster's Kubernetes API; None as long as there is none."""
-        return self._kubectl if "_kubectl" in vars(self) or self.eks() == "ACTIVE" else None
+        return self._kubectl if "_kubectl" in vars(self) or self.eks_runs else None
 
     @property
     def gitops(self) -> GitOps:

@@ -104,9 +104,11 @@ def _remove_identities(context: Context, k8s: Kubectl) -> None:
 
 def _remove_rest(context: Context, k8s: Kubectl) -> None:
     """What was made beside the composites, and the claim of the models, whose volume stays what it is in AWS."""
-    left = _names(k8s, "managed", DARKROOM)
+    left = [it["metadata"]["name"] for it in k8s.all("managed", DARKROOM) if not it["metadata"].get("ownerReferences")]
     if left:
         raise StepFailed(f"These stand for something in AWS, and belong to nobody: {', '.join(left)}")
+    # Those of composites that somebody else deleted, in the background.
+    _wait_gone(context, k8s, "managed", DARKROOM, lambda: _names(k8s, "managed", DARKROOM))
     for kind in ("cronjobs.batch", "jobs.batch", "persistentvolumeclaims"):
         _end(k8s, kind, DARKROOM)
     _wait_gone(
@@ -124,7 +126,8 @@ def _remove_composites(context: Context, k8s: Kubectl, plural: str) -> None:
         if item["spec"].get("protected"):
             k8s.patch(kind, item["metadata"]["name"], DARKROOM, {"spec": {"protected": False}})
     context.wait(f"The protection of {plural} is lifted", lambda: not any(map(_is_in_use, k8s.all(kind, DARKROOM))))
-    _end(k8s, kind, DARKROOM)
+    # In the foreground: a composite is there until all that it made has gone.
+    _end(k8s, kind, DARKROOM, "--cascade=foreground")
     _wait_gone(context, k8s, kind, DARKROOM, lambda: _names(k8s, kind, DARKROOM))
 
 
@@ -150,12 +153,12 @@ def _names(k8s: Kubectl, kind: str, namespace: str | None = None) -> list[str]:
     return [item["metadata"]["name"] for item in k8s.all(kind, namespace)]
 
 
-def _end(k8s: Kubectl, kind: str, namespace: str | None = None) -> None:
+def _end(k8s: Kubectl, kind: str, namespace: str | None = None, *options: str) -> None:
     """Ask for the deletion of all objects of a kind for which nobody has asked, and do not wait for it."""
     items = [it for it in k8s.all(kind, namespace) if "deletionTimestamp" not in it["metadata"]]
     if names := [it["metadata"]["name"] for it in items]:
         where = ("--namespace", namespace) if namespace else ()
-        k8s.run("delete", kind, *names, *where, "--wait=false", "--ignore-not-found")
+        k8s.run("delete", kind, *names, *where, "--wait=false", "--ignore-not-found", *options)
 
 
 def _is_in_use(item: Object) -> bool:

@@ -23,10 +23,10 @@ def bootstrap(
     skip_preflight: Annotated[
         bool, typer.Option("--skip-preflight", help="Go on in spite of what the first look finds.")
     ] = False,
-    poll: Annotated[float, typer.Option(help="Seconds between two looks at what is waited for.")] = 5,
-    patience: Annotated[float, typer.Option(help="Seconds that any one thing is waited for at most.")] = 1800,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks at what is waited for.", min=0)] = 5,
+    patience: Annotated[float, typer.Option(help="Seconds that any one thing is waited for at most.", min=0)] = 1800,
 ) -> None:
-    """Bring a cluster up: roles, registry, images, EKS, Crossplane's identity, Argo CD; about half an hour.
+    """Bring a cluster up: roles, registry, images, EKS, Crossplane's identity, Argo CD; about an hour.
 
     It first looks for everything that is in the way. It knows from AWS and Kubernetes alone what is done: it can be
     stopped and run again at any time, and a second run changes nothing. The exit status is 1 if something failed or is

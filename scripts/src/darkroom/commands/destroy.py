@@ -40,6 +40,7 @@ def destroy(
             raise UsageError("--yes asks nothing: say --keep-data, or --delete-data, beside it")
         context = Context(cluster, load_cluster(cluster), console, Options(dry_run=dry_run), action="destroy")
         try:
+            way_back.check_is_ours(context)
             name = context.cluster.name
             _show("This goes with the cluster", way_back.lost(context))
             found = [*leftovers.data(context)]

@@ -107,7 +107,9 @@ def _kubernetes(cluster: Cluster) -> Iterator[tuple[Kubectl | None, str]]:
             yield None, str(error)
             return
         except ProgramFailed as error:
-            yield None, str(error).splitlines()[-1].strip()
+            said = str(error).splitlines()[-1].strip()
+            is_missing = "ResourceNotFoundException" in said
+            yield None, f"EKS has no cluster {cluster.eks_name}: darkroom bootstrap" if is_missing else said
             return
         yield k8s, ""
 
@@ -130,6 +132,7 @@ def run_smoke(
     with clear_errors(), ExitStack() as cleanup:
         files = load_cluster(cluster)
         chosen = _chosen(files, runtime)
+        _refuse_another_stack(files.cluster, url)
         client = cleanup.enter_context(api_client(url, api_key))
         is_local, witnesses = cleanup.enter_context(_witnesses(files))
         seconds = {name: timeout or smoke.budget(files.runtimes[name], is_local=is_local) for name in chosen}
@@ -146,6 +149,16 @@ def run_smoke(
             _sum_up(outcomes)
         if any(outcome.failure for outcome in outcomes) or all(outcome.skipped for outcome in outcomes):
             raise typer.Exit(1)
+
+
+def _refuse_another_stack(cluster: Cluster, url: str | None) -> None:
+    """Raises ``UsageError`` where prompts for one cluster would go to the local stack of another."""
+    stack = endpoint.find()
+    if url is None and stack and stack.cluster != cluster.name:
+        raise UsageError(
+            f"the local stack that runs is the cluster {stack.cluster}: for {cluster.name} set DARKROOM_URL and "
+            "DARKROOM_API_KEY, which darkroom bootstrap says at its end"
+        )
 
 
 @contextmanager

@@ -128,7 +128,13 @@ def _bucket(files: ClusterFiles) -> ModelBucket:
     """The bucket in the cluster's own account, or in the local stack that runs."""
     names = files.cluster.names
     session, local_url = endpoint.aws(names)
-    return ModelBucket(session if local_url else account.session(files.cluster), names, local_url)
+    bucket = ModelBucket(session if local_url else account.session(files.cluster), names, local_url)
+    if not bucket.is_there():
+        raise UsageError(
+            f"there is no bucket {bucket.name}: darkroom bootstrap brings the cluster up first; once it is, "
+            "kubectl -n darkroom describe storage says why not"
+        )
+    return bucket
 
 
 def _check(paths: list[Path], *, allow_pickle: bool) -> None:
@@ -163,7 +169,7 @@ def _progress(what: str, size: int) -> Iterator["_Done"]:
         *(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()),
         *(TransferSpeedColumn(), TimeRemainingColumn()),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield _Done(progress, size, what)
 
 

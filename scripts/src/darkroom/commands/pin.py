@@ -18,7 +18,7 @@ def pin(
         list[str] | None,
         typer.Argument(
             metavar="[IMAGE=REFERENCE]...",
-            help="agent=<registry>/darkroom/agent@sha256:…, say. Without any: those of the sources as they are.",
+            help="agent=REGISTRY/darkroom/agent@sha256:…, say. Without any: those of the sources as they are.",
         ),
     ] = None,
     key: Annotated[
@@ -41,10 +41,11 @@ def pin(
     If any image is refused, nothing is written, and the exit status is 1.
     """
     with clear_errors():
+        given = _given(images or [])
         described = pins.load(cluster)
         repositories = pins.Repositories(described, registry)
         verify = pins.by_key(key) if key else pins.keyless(described)
-        references = _given(images) if images else _built(repositories, cluster)
+        references = given or _built(repositories, cluster)
         if pull_request:
             proposal = pin_request.propose(cluster, references, repositories, verify)
             changes, url = proposal.changes, proposal.url
@@ -59,6 +60,8 @@ def pin(
 
 
 def _given(images: list[str]) -> dict[str, str]:
+    if bare := [image for image in images if "=" not in image]:
+        raise UsageError(f"{', '.join(bare)}: say IMAGE=REFERENCE, agent=REGISTRY/darkroom/agent@sha256:… say")
     pairs = [image.partition("=")[::2] for image in images]
     references = dict(pairs)
     if len(references) < len(pairs):

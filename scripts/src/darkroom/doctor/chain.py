@@ -127,7 +127,8 @@ def look(link: Link, it: Context) -> Finding:
         needed = " or ".join(each for each in link.permissions if " " in each)
         remedy = (f"to be allowed to {needed}",) if "Forbidden" in str(error) else ()
         return unknown(str(error).splitlines()[-1].strip(), *remedy)
-    except (KeyError, TypeError, ValueError) as error:  # what AWS or Kubernetes says is not as it is known to be
+    # What AWS or Kubernetes says is not as it is known to be.
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         return unknown(f"what was answered is not understood: {type(error).__name__}: {error}")
 
 

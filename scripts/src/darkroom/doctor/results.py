@@ -19,7 +19,7 @@ def model(it: Context) -> Finding:
         return absent("the demo runtimes need no model")
     if it.files.cluster.models.efs:
         return absent("the models are on EFS: what is missing there, the log of read-ahead says")
-    if not bucketis_there(it, bucket):
+    if not bucket_is_there(it, bucket):
         return wrong(f"there is no bucket {bucket}", f"kubectl -n {NAMESPACE} describe storage")
     if runtime.checkpoint:
         key = f"checkpoints/{runtime.checkpoint}"
@@ -38,7 +38,7 @@ def model(it: Context) -> Finding:
 def outputs(it: Context) -> Finding:
     """The bucket that pictures are saved to."""
     bucket = it.names.bucket(Bucket.OUTPUTS)
-    if not bucketis_there(it, bucket):
+    if not bucket_is_there(it, bucket):
         return wrong(f"there is no bucket {bucket}", f"kubectl -n {NAMESPACE} describe storage")
     return ok(bucket)
 
@@ -83,7 +83,7 @@ def _subscribers(it: Context) -> Finding | None:
     return None
 
 
-def bucketis_there(it: Context, bucket: str) -> bool:
+def bucket_is_there(it: Context, bucket: str) -> bool:
     """Whether a bucket exists; raises botocore's other errors."""
     try:
         it.s3.head_bucket(Bucket=bucket)

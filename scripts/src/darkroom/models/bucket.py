@@ -126,6 +126,16 @@ class ModelBucket:
 
     # Looking
 
+    def is_there(self) -> bool:
+        """Whether the cluster has its bucket."""
+        try:
+            self._s3.head_bucket(Bucket=self.name, ExpectedBucketOwner=self._owner)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "404":
+                return False
+            raise
+        return True
+
     def models(self) -> list[Model]:
         """All models, in the order of their keys."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, ExpectedBucketOwner=self._owner)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from darkroom.bootstrap import identities
-from darkroom.bootstrap.images import Repositories
+from darkroom.bootstrap.images import GitHubRole, Repositories
 from darkroom.bootstrap.steps import ActRequired, Context, Options, Step, StepFailed, run, undo
 from darkroom.images import IMAGES, source_tag
 from tests.programs import Account, Programs
@@ -158,7 +158,26 @@ def test_what_eksctl_did_not_get_to_is_made_by_the_next_run(fork: Fork, aws: Acc
     eks.delete_addon(clusterName="ours-eks", addonName="coredns")
     programs.forget()
     fork.run()
-    assert programs.calls("eksctl") == [eksctl(fork, "create", "addon"), eksctl(fork, "create", "nodegroup")]
+    assert programs.calls("eksctl") == [eksctl(fork, "create", "nodegroup"), eksctl(fork, "create", "addon")]
+
+
+def test_nodes_come_after_the_add_ons_that_they_need_and_before_those_that_need_them(
+    fork: Fork, aws: Account, programs: Programs
+) -> None:
+    fork.run()
+    eks = aws.client("eks")
+    eks.delete_nodegroup(clusterName="ours-eks", nodegroupName="base")
+    for addon in eks.list_addons(clusterName="ours-eks")["addons"]:
+        eks.delete_addon(clusterName="ours-eks", addonName=addon)
+    programs.forget()
+    programs.fail("eksctl create nodegroup")
+    with pytest.raises(StepFailed):
+        fork.run()
+    there = {*eks.list_addons(clusterName="ours-eks")["addons"]}
+    assert there == {"eks-pod-identity-agent", "vpc-cni", "kube-proxy"}
+    fork.run()
+    assert [call[2] for call in programs.calls("eksctl")] == ["addon", "nodegroup", "nodegroup", "addon"]
+    assert "coredns" in eks.list_addons(clusterName="ours-eks")["addons"]
 
 
 def test_a_stack_that_failed_is_for_a_person_to_look_at(fork: Fork, aws: Account, programs: Programs) -> None:
@@ -167,6 +186,38 @@ def test_a_stack_that_failed_is_for_a_person_to_look_at(fork: Fork, aws: Account
     with pytest.raises(ActRequired, match=f"eksctl delete cluster --config-file {fork.folder}/eksctl.yaml --wait"):
         fork.run()
     assert programs.calls("eksctl") == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "part"),
+    [
+        ("eksctl-ours-eks-nodegroup-base", "nodegroup"),
+        ("eksctl-ours-eks-addon-vpc-cni-podidentityrole-aws-node", "addon"),
+    ],
+)
+def test_a_part_of_the_cluster_that_failed_is_for_a_person_to_look_at(
+    stack: str, part: str, fork: Fork, aws: Account, programs: Programs
+) -> None:
+    fork.run()
+    if part == "nodegroup":
+        aws.client("eks").delete_nodegroup(clusterName="ours-eks", nodegroupName="base")
+    else:
+        aws.client("eks").delete_addon(clusterName="ours-eks", addonName="vpc-cni")
+    template = json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}})
+    aws.client("cloudformation").create_stack(StackName=stack, TemplateBody=template)
+    programs.forget()
+    with pytest.raises(ActRequired, match=f"delete-stack --region eu-west-1 --stack-name {stack}$"):
+        fork.run()
+    assert programs.calls("eksctl") == []
+
+
+def test_a_cluster_that_eksctl_did_not_make_stays(fork: Fork, aws: Account, programs: Programs) -> None:
+    fork.run()
+    aws.client("cloudformation").delete_stack(StackName="eksctl-ours-eks-cluster")
+    context = fork.context()
+    undo(aws_steps(context), context)
+    assert aws.client("eks").list_clusters()["clusters"] == ["ours-eks"]
+    assert left(aws)["subnets tagged"] == left(aws)["endpoints"] == []
 
 
 def test_gpu_nodes_are_started_in_private_subnets_alone_and_these_have_a_way_to_s3(fork: Fork, aws: Account) -> None:
@@ -227,6 +278,38 @@ def test_a_role_of_somebody_elses_is_not_touched(fork: Fork, aws: Account) -> No
     aws.client("iam").create_role(RoleName="ours-github", AssumeRolePolicyDocument=trust)
     with pytest.raises(StepFailed, match="the role ours-github is there already and is not Darkroom's"):
         fork.run()
+
+
+def test_undo_leaves_the_role_of_somebody_else_and_asks_nothing_of_github(
+    fork: Fork, aws: Account, programs: Programs
+) -> None:
+    iam = aws.client("iam")
+    anyone = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.create_role(RoleName="ours-github", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17"}))
+    iam.put_role_policy(RoleName="ours-github", PolicyName="theirs", PolicyDocument=json.dumps(anyone))
+    context = fork.context()
+    GitHubRole(context).undo()
+    assert iam.list_role_policies(RoleName="ours-github")["PolicyNames"] == ["theirs"]
+    iam.tag_role(RoleName="ours-github", Tags=[{"Key": "darkroom.dev/cluster", "Value": "ours"}])
+    GitHubRole(context).undo()
+    assert left(aws)["roles"] == programs.calls("gh") == []
+
+
+def test_efs_has_its_role_where_models_are_on_it(fork: Fork, aws: Account) -> None:
+    file, services = fork.folder / "cluster.yaml", []
+    described = yaml.safe_load(file.read_text())
+    network = {"vpcId": "vpc-0a1b2c3d", "nodeSecurityGroupId": "sg-0a1b2c3d", "subnetIds": ["subnet-0a1b2c3d"]}
+    for models in ({}, {"efs": network}):
+        file.write_text(yaml.safe_dump({"cluster": described["cluster"] | {"models": models}}))
+        services.append([role.service for role in identities.service_linked_roles(fork.context())])
+    assert services == [["spot.amazonaws.com"], ["spot.amazonaws.com", "elasticfilesystem.amazonaws.com"]]
+
+
+def test_an_identity_waits_until_eks_knows_the_role_that_iam_has_just_made(fork: Fork, aws: Account) -> None:
+    aws.unseen_roles = 3
+    fork.run()
+    assert aws.unseen_roles == 0
+    assert len(aws.client("eks").list_pod_identity_associations(clusterName="ours-eks")["associations"]) == 2
 
 
 def test_only_the_repositorys_branch_may_push_and_only_to_the_images_repositories(fork: Fork, aws: Account) -> None:

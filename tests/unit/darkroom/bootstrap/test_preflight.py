@@ -16,7 +16,7 @@ from darkroom.bootstrap.preflight import Finding
 from darkroom.cli import app
 from darkroom.cluster_files import load_cluster
 from tests.programs import Account, Programs
-from tests.unit.darkroom.bootstrap.fork import REGION, REPOSITORY, ROOT, Fork
+from tests.unit.darkroom.bootstrap.fork import REGION, REPOSITORY, ROOT, Fork, write_fork
 
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
@@ -124,6 +124,22 @@ def test_what_is_not_committed_or_not_pushed_argo_cd_would_not_see(fork: Fork) -
     assert finding.remedy.startswith("git push origin HEAD:main")
 
 
+def test_a_profile_that_is_not_there_is_said_beside_all_else(
+    fork: Fork, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.fail("gh auth status")
+    monkeypatch.setenv("AWS_PROFILE", "none")
+    logged_in, profile = findings(fork)
+    assert logged_in.words == "gh is not logged in"
+    assert "profile (none) could not be found" in profile.remedy
+
+
+def test_the_example_is_there_to_be_copied(tmp_path: Path) -> None:
+    folder = write_fork(tmp_path, "example")
+    found = preflight.findings(Fork(folder).context())
+    assert any(each.is_error and each.words == f"{folder} is the cluster to copy" for each in found)
+
+
 def test_another_repository_than_the_cluster_follows_is_said_however_it_is_cloned(fork: Fork) -> None:
     git = ("git", "-C", str(fork.folder), "remote", "set-url", "origin")
     real_programs.run(*git, "git@github.com:acme/darkroom")
@@ -165,6 +181,13 @@ def test_processors_are_counted_by_quota_and_by_how_they_are_bought(fork: Fork) 
     pools = [{"gpu": "p4d", "maxGpus": 8, "capacity": "on-demand"}, {"gpu": "p5", "maxGpus": 2}]
     described(fork, gpuNodes={"pools": pools})
     assert preflight.needed_processors(fork.context()) == {"L-417A185B": 96 + 32, "L-C4BD4855": 32}
+
+
+def test_a_quota_that_nobody_ever_changed_is_awss_default(fork: Fork, aws: Account) -> None:
+    aws.quotas_are_defaults = True
+    assert findings(fork) == []
+    aws.quotas = {"L-DB2E81BA": 0}
+    assert [each.is_error for each in findings(fork)] == [False]
 
 
 def test_a_quota_that_is_too_small_is_said_with_the_command_that_asks_for_more(fork: Fork, aws: Account) -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from darkroom import endpoint
 from darkroom.cli import app
 from darkroom.doctor.chain import CHAIN
 from tests.unit.darkroom.doctor.world import World
@@ -82,6 +83,20 @@ def test_a_job_is_followed_first_and_its_runtime_examined(intact: World, folder:
     assert "a secret wish" not in run.output
     missing = doctor(folder, "--job", "none")
     assert (missing.exit_code, "there is no job none" in missing.output) == (1, True)
+
+
+def test_a_prompt_to_try_is_not_sent_to_the_local_stack_of_another_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DARKROOM_URL", "DARKROOM_API_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    with endpoint.reserved() as publish:
+        publish(endpoint.LocalStack("local", "http://127.0.0.1:1", "key", "http://127.0.0.1:1"))
+        run = CliRunner().invoke(app, ["smoke", "--cluster", str(folder)])
+    assert run.exit_code == 1
+    assert "the local stack that runs is the cluster local" in run.output
+    assert "set DARKROOM_URL" in run.output
 
 
 def test_an_unknown_runtime_is_refused_with_those_that_there_are(folder: Path) -> None:
