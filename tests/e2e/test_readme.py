@@ -118,7 +118,7 @@ def environment(home: Path) -> dict[str, str]:
     cache = subprocess.run(
         [Path(here, "uv"), "cache", "dir"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    # Packages that this machine has fetched before are not fetched again.
+    # Packages that were fetched before are not fetched again.
     return {**kept, "PATH": path, "HOME": str(home), "EDITOR": str(home / "editor"), "UV_CACHE_DIR": cache}
 
 

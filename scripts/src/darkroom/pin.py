@@ -140,7 +140,9 @@ def _check(image: str, reference: str, repositories: Repositories) -> None:
 
 def keyless(cluster: Cluster) -> Verifier:
     """Whether the workflow ``images`` of the cluster's own repository and branch on GitHub signed an image."""
-    if cluster.gitops is None or cluster.gitops.github is None:
+    if cluster.gitops is None:
+        raise UsageError(f"cluster {cluster.name} has no gitops in its cluster.yaml: nothing is built for it")
+    if cluster.gitops.github is None:
         raise UsageError(
             "the repository in cluster.gitops is not on GitHub, so that nobody signs without a key: sign with a key "
             "pair of yours, and say --key cosign.pub"

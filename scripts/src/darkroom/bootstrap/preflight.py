@@ -4,6 +4,7 @@ All findings at once, each with its remedy: whoever mends one thing does not wan
 """
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ def _repository(context: Context) -> Iterator[Finding]:
         there = "is something else" if listed else "is not there"
         words = f"{gitops.revision} of origin {there}: it has not what is here ({head[:12]})"
         yield Finding(words, f"git push origin HEAD:{gitops.revision}, or git pull")
-    if gitops.github and not _succeeds("gh", "auth", "status"):
+    if gitops.github and shutil.which("gh") and not _succeeds("gh", "auth", "status"):
         yield Finding("gh is not logged in", "gh auth login")
 
 
