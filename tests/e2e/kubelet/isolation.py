@@ -25,6 +25,9 @@ class Mount:
     read_only: bool
 
 
+_PROGRAMS = tuple(Mount(program, str(program), read_only=True) for program in PROGRAMS)
+
+
 def start(program: Program, pod: Holder, root: Path, mounts: Sequence[Mount], *, read_only: bool) -> list[str]:
     """The command that starts a container.
 
@@ -35,10 +38,11 @@ def start(program: Program, pod: Holder, root: Path, mounts: Sequence[Mount], *,
         (
             "set -e",
             *_root(root),
-            *(_place(mount) for mount in mounts),
+            *(_place(mount) for mount in (*_PROGRAMS, *mounts)),
             # Of the mount alone: what is mounted may be a file system of the machine.
             *(f"mount -o remount,bind,ro {place}" for place in ("tmp", ".") if read_only),
-            *(line for mount in mounts for line in _mount(mount)),
+            # The programs last: they may lie in what a volume hides, /tmp say.
+            *(line for mount in (*mounts, *_PROGRAMS) for line in _mount(mount)),
             "pivot_root . .",
             "umount -l .",
             shlex.join(["cd", program.working_directory]),
@@ -82,7 +86,6 @@ def _root(folder: Path) -> list[str]:
         "mount --rbind /sys sys",
         "mount -t tmpfs -o mode=1777 tmp tmp",
         *(f"chmod o+x {shlex.quote(f'.{parent}')}" for parent in closed),
-        *(line for program in PROGRAMS for line in _mount(Mount(program, str(program), read_only=True))),
     ]
 
 
