@@ -172,7 +172,10 @@ def remove(world: GitOpsWorld, timeline: Timeline, name: str) -> None:
     timeline.note("pushed: the folder's removal")
     world.wait_removed(name)
     timeline.note("Argo CD: the Application is gone")
-    world.eventually(lambda: not any(made_in_aws(world, name).values()), "all of it is gone from AWS")
+    try:
+        world.eventually(lambda: not any(made_in_aws(world, name).values()), "all of it is gone from AWS")
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; left: {made_in_aws(world, name)}") from error
     timeline.note("AWS: all of it is gone")
     for api_version, kind in (
         ("apps/v1", "Deployment"),
