@@ -131,11 +131,11 @@ class Names:
 
     def image_repository(self, image: str) -> str:
         """The repository of one of ``images.yaml``'s images, with its registry."""
-        return f"{self.registry}/darkroom/{image}"
+        return f"{self.registry}/{image_repository_name(image)}"
 
     def image_repository_arn(self, image: str) -> str:
         """The ARN of the repository of one of ``images.yaml``'s images, or a pattern of them."""
-        return self._arn("ecr", f"repository/darkroom/{image}")
+        return self._arn("ecr", f"repository/{image_repository_name(image)}")
 
     # Events
 
@@ -322,6 +322,11 @@ class Names:
     def tenant(self, tenant: str) -> str:
         """The API keys and the usage plan of one tenant."""
         return f"{self.cluster}-{tenant}"
+
+
+def image_repository_name(image: str) -> str:
+    """The repository of one of ``images.yaml``'s images, without its registry; of ``""`` how all of them begin."""
+    return f"darkroom/{image}"
 
 
 def alarm_name(resource: str, problem: Problem) -> str:

@@ -1,11 +1,13 @@
-"""YAML files that people write, read with the line of every field, and what is wrong with them. It reads files alone.
+"""YAML files that people write, read with the line of every field, and what is wrong with them. It touches files alone.
 
 It is stricter than YAML where YAML hides mistakes: a key is there once, and nothing is repeated by an alias.
 """
 
 import json
+import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,3 +238,18 @@ def said_in(path: Path, model: type[_Model]) -> _Model | None:
         return validate(read(path), model)[0]
     except Unreadable:
         return None
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file wholly, or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        new = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            new.chmod(path.stat().st_mode)
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise

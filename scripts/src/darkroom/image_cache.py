@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from darkroom.cluster_files import ClusterFiles
+from darkroom.cluster_files import CLUSTER_TAG, ClusterFiles
 from darkroom.documents import Unreadable, parse, read, validate
 from darkroom.trouble import Trouble, UsageError
 from darkroom_contract.cluster import Location
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 #: What has the value is part of the snapshot of these images.
 _BUILD = "darkroom.dev/image-cache"
-_CLUSTER = "darkroom.dev/cluster"
 _PULLED = "darkroom.dev/images-pulled"
 #: Followed by an image's digest: the snapshot has it. EC2 takes 50 tags, of which some are used otherwise.
 _IMAGE = "darkroom.dev/image/"
@@ -346,8 +345,8 @@ class ImageCache:
             return ""
         return (
             f"AWS did not let everything be deleted: {'; '.join(errors)}\nWhat is left costs money: run this again, or "
-            f"delete what has the tags {_BUILD} and {_CLUSTER}: {self._cluster.name} among the instances, volumes and "
-            f"snapshots of EC2 in {self._cluster.region}"
+            f"delete what has the tags {_BUILD} and {CLUSTER_TAG}: {self._cluster.name} among the instances, volumes "
+            f"and snapshots of EC2 in {self._cluster.region}"
         )
 
     def _end_instances(self) -> None:
@@ -383,12 +382,12 @@ class ImageCache:
 
     def _own(self) -> list[FilterTypeDef]:
         return [
-            {"Name": f"tag:{_CLUSTER}", "Values": [self._cluster.name]},
+            {"Name": f"tag:{CLUSTER_TAG}", "Values": [self._cluster.name]},
             {"Name": "tag-key", "Values": [_BUILD]},
         ]
 
     def _new_tags(self) -> list[TagTypeDef]:
-        tags = {"Name": f"{self._cluster.name}-image-cache", _CLUSTER: self._cluster.name, _BUILD: self._build}
+        tags = {"Name": f"{self._cluster.name}-image-cache", CLUSTER_TAG: self._cluster.name, _BUILD: self._build}
         return [{"Key": key, "Value": value} for key, value in tags.items()]
 
     def _wait(self, what: str, look: Callable[[], _Found | None], seconds: float) -> _Found:

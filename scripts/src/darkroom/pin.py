@@ -6,7 +6,6 @@ It asks the registry, has cosign verify signatures, and writes that one file. ``
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TypeAlias, TypeVar
 
 from darkroom import programs, registry
 from darkroom.cluster_files import EXAMPLE, ClusterFileError
-from darkroom.documents import Document, Unreadable, parse, validate
+from darkroom.documents import Document, Unreadable, parse, replace, validate
 from darkroom.images import IMAGES, source_tag
 from darkroom.trouble import Trouble, UsageError
 from darkroom_contract.cluster import Cluster
@@ -101,7 +100,7 @@ def pin(folder: Path, references: Mapping[str, str], repositories: Repositories,
     with alone(folder):
         after, changes = pinned(path, path.read_bytes(), references)
         if changes:
-            _replace(path, after)
+            replace(path, after)
     return changes
 
 
@@ -208,21 +207,6 @@ def _said(path: Path, content: bytes, model: type[_File]) -> tuple[Document, _Fi
     if file is None:
         raise ClusterFileError(findings)
     return document, file
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file wholly, or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        new = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            new.chmod(path.stat().st_mode)
-            new.replace(path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from darkroom import programs
-from darkroom.bootstrap.iam import SHARED, TAG, Role, tag_of, tags
+from darkroom.bootstrap.iam import SHARED, Role, tag_of, tags
 from darkroom.bootstrap.steps import Context
 from darkroom.images import IMAGES, source_tag
+from darkroom_contract.names import image_repository_name
 from darkroom_function.policy import allow, document
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Repositories:
     """
 
     context: Context
-    title = f"ECR repositories: {', '.join(f'darkroom/{name}' for name in IMAGES)}"
+    title = f"ECR repositories: {', '.join(map(image_repository_name, IMAGES))}"
 
     def is_done(self) -> bool:
         """Whether all are there, with what is set of them."""
@@ -42,7 +43,7 @@ class Repositories:
         """Make those that are not, and set what is not set."""
         ecr = self.context.ecr
         for name in IMAGES:
-            repository = f"darkroom/{name}"
+            repository = image_repository_name(name)
             for missing in self._missing(ecr, name):
                 match missing:
                     case "repository":
@@ -68,13 +69,13 @@ class Repositories:
             return
         ecr = self.context.ecr
         for name in IMAGES:
-            found = _repository(ecr, f"darkroom/{name}")
-            if found and _tag(ecr, found) is not None:
-                ecr.delete_repository(repositoryName=f"darkroom/{name}", force=True)
+            found = _repository(ecr, image_repository_name(name))
+            if found and tag_of(ecr.list_tags_for_resource(resourceArn=found["repositoryArn"])) is not None:
+                ecr.delete_repository(repositoryName=image_repository_name(name), force=True)
 
     def _missing(self, ecr: "ECRClient", name: str) -> list[str]:
         """What has to be made or set of a repository, in this order."""
-        found = _repository(ecr, f"darkroom/{name}")
+        found = _repository(ecr, image_repository_name(name))
         settings = {
             "repository": found is not None,
             "mutability": found is None or found["imageTagMutability"] == "IMMUTABLE",
@@ -111,7 +112,7 @@ class GitHubRole:
     def is_done(self) -> bool:
         """Whether GitHub is known with AWS as its audience, and the role is as it has to be."""
         iam = self.context.iam
-        return self._audiences() is not None and _AUDIENCE in (self._audiences() or ()) and self._role.is_there(iam)
+        return _AUDIENCE in (self._audiences() or ()) and self._role.is_there(iam)
 
     def do(self) -> None:
         """Make both. An account has GitHub once: one that is there stays."""
@@ -235,7 +236,7 @@ def _has(ecr: "ECRClient", context: Context, name: str) -> bool:
         tried.append({"imageDigest": digest})
     for image in tried:
         try:
-            ecr.describe_images(repositoryName=f"darkroom/{name}", imageIds=[image])
+            ecr.describe_images(repositoryName=image_repository_name(name), imageIds=[image])
         except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
             continue
         return True
@@ -249,13 +250,8 @@ def _repository(ecr: "ECRClient", name: str) -> Any:
         return None
 
 
-def _tag(ecr: "ECRClient", repository: Any) -> str | None:
-    found = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
-    return next((each["Value"] for each in found if each["Key"] == TAG), None)
-
-
 def _policy(ecr: "ECRClient", name: str) -> Any:
     try:
-        return json.loads(ecr.get_repository_policy(repositoryName=f"darkroom/{name}")["policyText"])
+        return json.loads(ecr.get_repository_policy(repositoryName=image_repository_name(name))["policyText"])
     except ecr.exceptions.RepositoryPolicyNotFoundException:
         return None

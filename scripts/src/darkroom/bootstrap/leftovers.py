@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from darkroom.bootstrap.iam import TAG
 from darkroom.bootstrap.steps import Context
-from darkroom_contract.names import Bucket
+from darkroom_contract.names import Bucket, image_repository_name
 
 #: Of a larger bucket it is said that it has more: listing all of it would take too long.
 _MOST_PAGES = 20
@@ -127,7 +128,7 @@ def _file_systems(context: Context) -> list[Any]:
 
 def _images(context: Context) -> Iterator[Leftover]:
     for item in _all(context, "ecr", "describe_repositories", "repositories"):
-        if (name := item["repositoryName"]).startswith("darkroom/"):
+        if (name := item["repositoryName"]).startswith(image_repository_name("")):
             remove = f"aws ecr delete-repository --force {_of(context)} --repository-name {name}"
             yield Leftover(f"ECR repository {name}", "images, for all clusters of the account and region", remove)
 
@@ -142,7 +143,7 @@ def _in_ec2(context: Context) -> Iterator[Leftover]:
     for item in _all(context, "ec2", "describe_volumes", "Volumes", Filters=[owned]):
         name = item["VolumeId"]
         yield Leftover(f"EBS volume {name}", f"{item['Size']} GiB", f"aws ec2 delete-volume {of} --volume-id {name}")
-    ours = {"Name": "tag:darkroom.dev/cluster", "Values": [context.cluster.name]}
+    ours = {"Name": f"tag:{TAG}", "Values": [context.cluster.name]}
     for item in _all(context, "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=[ours]):
         name = item["SnapshotId"]
         remove = f"aws ec2 delete-snapshot {of} --snapshot-id {name}"

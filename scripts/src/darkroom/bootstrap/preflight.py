@@ -23,7 +23,7 @@ from darkroom.images import IMAGES
 from darkroom.trouble import Trouble
 from darkroom_contract.gitops import GitOps
 from darkroom_contract.gpus import MACHINES, Capacity, Gpu
-from darkroom_contract.names import Actor, Bucket
+from darkroom_contract.names import Actor, Bucket, image_repository_name
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ def _names(context: Context) -> Iterator[Finding]:
             yield Finding(f"the bucket {bucket} belongs to another account", "give the cluster another name")
     ecr = context.ecr
     for image in IMAGES:
-        name = f"darkroom/{image}"
+        name = image_repository_name(image)
         repository = _found(lambda name=name: ecr.describe_repositories(repositoryNames=[name])["repositories"][0])  # type: ignore[misc]
         if repository:
             arn = repository["repositoryArn"]

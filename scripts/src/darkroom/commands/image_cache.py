@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from darkroom import account
 from darkroom.cluster_files import load_cluster
+from darkroom.documents import replace
 from darkroom.image_cache import ImageCache, Machine, bottlerocket_version, images_of, with_snapshot
 from darkroom.terminal import clear_errors, console
 from darkroom.trouble import UsageError
@@ -86,9 +87,7 @@ def _write(path: Path, snapshot_id: str, named: str | None) -> None:
     if named == snapshot_id:
         console.print(f"unchanged  {escape(str(path))}")
         return
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(with_snapshot(path, snapshot_id))
-    new.replace(path)
+    replace(path, with_snapshot(path, snapshot_id).encode())
     console.print(f"[green]written[/green]    {escape(str(path))}")
     console.print("[bold]next[/bold]       commit and push it: nodes that start then, start from it")
     console.print(f'           git commit -m "Start nodes with images" {escape(str(path))} && git push')
