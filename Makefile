@@ -2,14 +2,15 @@
 #   make demo   one picture, end to end          make test   lint, types and tests
 #   make local  the whole flow, until Ctrl-C     make lock   renew the locks after a change of dependencies
 #   make bench  what the agent costs the GPU     make schemas  the same for the schemas after a change of models
+#   make train  the demo's model, from its data to how good it is
 PYTHON ?= python3
 BIN := .venv/bin
 MEMBERS := contract agent api_lambda crossplane/function demo scripts
-PROMPT ?= a lighthouse on a cliff at dusk
+PROMPT ?= a fox and a red apple
 # By the environment and unexpanded, so that no character of it means anything to make or to the shell.
 override export PROMPT := $(value PROMPT)
 
-.PHONY: setup demo local test test-slow e2e e2e-kind reference charts control-plane bench bench-compositions bench-gitops lint lock lock-check schemas clean
+.PHONY: setup demo demo-grid local train test test-slow e2e e2e-kind reference charts control-plane bench bench-compositions bench-gitops lint lock lock-check schemas clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -31,6 +32,27 @@ demo: setup
 
 local: setup
 	$(BIN)/darkroom local
+
+# What the demo draws for 64 prompts, in docs/.
+demo-grid: setup
+	PYTHONPATH=demo $(BIN)/python -m training.grid
+
+# The demo's model, from emoji to weights in an hour or more, and then how good they are. It goes on from what an earlier
+# run reached. TRAIN is what the command takes: make train TRAIN="--steps 10000"
+TRAINING := PYTHONPATH=demo:demo/src .venv-train/bin/python -m training
+train: .venv-train/.ready
+	$(TRAINING).train $(TRAIN)
+	$(TRAINING).thumbnails
+	$(TRAINING).evaluate
+	$(TRAINING).cost
+	$(TRAINING).grid
+
+# Its packages are large, and only the training wants them; npm, which is one of them, brings the emoji.
+.venv-train/.ready: $(BIN)/uv requirements/train.txt demo/training/package-lock.json
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-train
+	$(BIN)/uv pip sync --python .venv-train/bin/python --require-hashes requirements/train.txt
+	.venv-train/bin/npm ci --prefix demo/training
+	@touch $@
 
 # Most tests wait for processes and servers: three at a time are good company on two cores.
 PYTEST := $(BIN)/python -m pytest --ignore tests/e2e --ignore tests/charts -n 3 --dist loadgroup
@@ -112,6 +134,7 @@ define compile_locks
 	$(COMPILE) api_lambda/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/api_lambda.txt
 	$(COMPILE) crossplane/function/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/function.txt
 	$(COMPILE) demo/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/demo.txt
+	$(COMPILE) --group train demo/pyproject.toml --constraints $(1)/dev.txt --output-file $(1)/train.txt
 	$(COMPILE_ENGINE) --python-version 3.13 engines/comfyui/requirements.in --output-file $(1)/comfyui.txt
 	$(COMPILE_ENGINE) --python-version 3.11 --exclude-newer 2024-08-01 --no-emit-package opencv-python \
 		engines/sdwebui/requirements.in --output-file $(1)/sdwebui.txt
@@ -135,4 +158,4 @@ schemas: setup
 	$(BIN)/python -m darkroom_function.definitions crossplane/apis
 
 clean:
-	rm -rf .venv .venv-bench .venv-go
+	rm -rf .venv .venv-bench .venv-go .venv-train demo/training/node_modules

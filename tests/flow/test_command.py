@@ -47,6 +47,14 @@ def test_a_prompt_becomes_a_picture_on_disk(tmp_path: Path, stack: Stack) -> Non
     assert "a red sun" in picture.text["parameters"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("arguments", [["webui"], ["comfyui", "--workflow", "landscape"]])
+def test_words_that_could_not_be_drawn_are_said(tmp_path: Path, stack: Stack, arguments: list[str]) -> None:
+    runtime, *options = arguments
+    run = darkroom(tmp_path, "prompt", runtime, "a flurble and a fox", *options, "--steps", "1", stack=stack)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.splitlines()[-1] == "note     unknown: flurble"
+
+
 def test_a_picture_can_be_the_start_of_another(tmp_path: Path, stack: Stack) -> None:
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "start.png")
     run = darkroom(tmp_path, "prompt", "webui", "by night", "--image", "start.png", "--steps", "2", stack=stack)

@@ -25,11 +25,11 @@ def picture() -> str:
 
 def workflow(text: str) -> dict[str, Any]:
     """A ComfyUI workflow in API format."""
-    return workflows.text_to_image(text, width=256, height=128, steps=4)
+    return workflows.text_to_image(text, width=256, height=128, steps=2)
 
 
 def text_to_image() -> dict[str, Any]:
-    return {"prompt": "http of the sea", "steps": 3, "width": 128, "height": 64, "seed": 7}
+    return {"prompt": "http of the sea", "steps": 2, "width": 128, "height": 64, "seed": 7}
 
 
 TASKS = {

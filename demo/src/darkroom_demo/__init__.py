@@ -1,4 +1,4 @@
-"""Darkroom's demo runtime: speaks the HTTP APIs of both engines and draws pictures instead of diffusing them."""
+"""Darkroom's demo runtime: speaks the HTTP APIs of both engines and draws with a small model."""
 
 from darkroom_demo.server import DemoServer, Engine, serving
 

@@ -1,11 +1,13 @@
 """`python -m darkroom_demo --engine sdwebui|comfyui`: one demo runtime, until SIGTERM or SIGINT.
 
-Prints one line to standard output when it listens: {"event": "listening", "engine": …, "url": …}.
+Prints one line to standard output when it listens: {"event": "listening", "engine": …, "url": …}. Its log, with the
+words of prompts that the model does not know, goes to standard error.
 """
 
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import sys
 
@@ -22,6 +24,7 @@ def main() -> None:
     parser.add_argument(
         "--load-seconds", type=_seconds, default=Settings.load_seconds, help="how long until it listens"
     )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     asyncio.run(_run(Settings(**vars(parser.parse_args()))))
 
 

@@ -1,4 +1,12 @@
-"""What the demo runtime claims to have installed. The names are those of well-known files; there are no weights."""
+"""What the demo runtime claims to have installed.
+
+The names of checkpoints are those of well-known files; the weights are the demo's own, whichever is named.
+"""
+
+from dataclasses import dataclass
+
+from darkroom_demo.diffusion.samplers import SAMPLERS
+from darkroom_demo.diffusion.schedules import SCHEDULES
 
 CHECKPOINTS = (
     "v1-5-pruned-emaonly.safetensors",
@@ -9,38 +17,38 @@ CHECKPOINTS = (
 )
 LORAS = ("add_detail.safetensors", "sd_xl_offset_example-lora_1.0.safetensors")
 
+
+@dataclass(frozen=True)
+class WebUISampler:
+    """A sampler as the web UI lists it: what else it is called, which one it is, its schedule if none is named."""
+
+    aliases: tuple[str, ...]
+    sampler: str
+    schedule: str = "normal"
+
+
+# modules/sd_samplers_kdiffusion.py and sd_samplers_timesteps.py
 WEBUI_SAMPLERS = {
-    "DPM++ 2M": ["k_dpmpp_2m"],
-    "DPM++ SDE": ["k_dpmpp_sde"],
-    "DPM++ 2M SDE": ["k_dpmpp_2m_sde"],
-    "DPM++ 3M SDE": ["k_dpmpp_3m_sde"],
-    "Euler a": ["k_euler_a", "k_euler_ancestral"],
-    "Euler": ["k_euler"],
-    "LMS": ["k_lms"],
-    "Heun": ["k_heun"],
-    "DPM2": ["k_dpm_2"],
-    "DPM2 a": ["k_dpm_2_a"],
-    "DPM fast": ["k_dpm_fast"],
-    "DPM adaptive": ["k_dpm_ad"],
-    "Restart": ["restart"],
-    "DDIM": ["ddim"],
-    "PLMS": ["plms"],
-    "UniPC": ["unipc"],
-    "LCM": ["k_lcm"],
+    "DPM++ 2M": WebUISampler(("k_dpmpp_2m",), "dpmpp_2m", "karras"),
+    "DPM++ 2M SDE": WebUISampler(("k_dpmpp_2m_sde",), "dpmpp_2m_sde", "exponential"),
+    "Euler a": WebUISampler(("k_euler_a", "k_euler_ancestral"), "euler_ancestral"),
+    "Euler": WebUISampler(("k_euler",), "euler"),
+    "Heun": WebUISampler(("k_heun",), "heun"),
+    "DPM2": WebUISampler(("k_dpm_2",), "dpm_2", "karras"),
+    "DPM2 a": WebUISampler(("k_dpm_2_a",), "dpm_2_ancestral", "karras"),
+    "DDIM": WebUISampler(("ddim",), "ddim", "ddim_uniform"),
+    "LCM": WebUISampler(("k_lcm",), "lcm"),
 }
 WEBUI_SCHEDULERS = {
     "automatic": "Automatic",
     "uniform": "Uniform",
     "karras": "Karras",
     "exponential": "Exponential",
-    "polyexponential": "Polyexponential",
     "sgm_uniform": "SGM Uniform",
     "kl_optimal": "KL Optimal",
-    "align_your_steps": "Align Your Steps",
     "simple": "Simple",
     "normal": "Normal",
     "ddim": "DDIM",
-    "beta": "Beta",
 }
 WEBUI_UPSCALERS = ("None", "Lanczos", "Nearest")
 WEBUI_LATENT_UPSCALERS = (
@@ -52,50 +60,13 @@ WEBUI_LATENT_UPSCALERS = (
     "Latent (nearest-exact)",
 )
 
-COMFYUI_SAMPLERS = (
-    "euler",
-    "euler_cfg_pp",
-    "euler_ancestral",
-    "euler_ancestral_cfg_pp",
-    "heun",
-    "heunpp2",
-    "dpm_2",
-    "dpm_2_ancestral",
-    "lms",
-    "dpm_fast",
-    "dpm_adaptive",
-    "dpmpp_2s_ancestral",
-    "dpmpp_2s_ancestral_cfg_pp",
-    "dpmpp_sde",
-    "dpmpp_sde_gpu",
-    "dpmpp_2m",
-    "dpmpp_2m_cfg_pp",
-    "dpmpp_2m_sde",
-    "dpmpp_2m_sde_gpu",
-    "dpmpp_3m_sde",
-    "dpmpp_3m_sde_gpu",
-    "ddpm",
-    "lcm",
-    "ipndm",
-    "ipndm_v",
-    "deis",
-    "res_multistep",
-    "gradient_estimation",
-    "er_sde",
-    "seeds_2",
-    "seeds_3",
-    "ddim",
-    "uni_pc",
-    "uni_pc_bh2",
-)
-COMFYUI_SCHEDULERS = (
-    "simple",
-    "sgm_uniform",
-    "karras",
-    "exponential",
-    "ddim_uniform",
-    "beta",
-    "normal",
-    "linear_quadratic",
-    "kl_optimal",
-)
+
+COMFYUI_SAMPLERS = tuple(SAMPLERS)
+COMFYUI_SCHEDULERS = tuple(SCHEDULES)
+
+
+def webui_schedule(sampler: str, scheduler: str) -> str:
+    """Return the schedule that the web UI's names of a sampler and a scheduler mean, by ComfyUI's name."""
+    named = {"Automatic": WEBUI_SAMPLERS[sampler].schedule, "Uniform": "normal", "DDIM": "ddim_uniform"}
+    keys = {label: key for key, label in WEBUI_SCHEDULERS.items()}
+    return named.get(scheduler) or keys[scheduler]

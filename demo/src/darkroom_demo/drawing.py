@@ -1,30 +1,42 @@
-"""Turns requests into pictures: steps with a callback, interruption, previews, the caption, PNG encoding.
+"""Turns requests into pictures: the sampler's steps with a callback, interruption, previews, notes, PNG encoding.
 
-The one place that stands in for diffusion: `generate` is what both engines call, and all that they know of drawing.
-It blocks, so it is called from a thread.
+What both engines call, and all that they know of the model. `generate` blocks, so it is called from a thread.
 """
 
 import io
+import logging
 import math
-import random
-import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from threading import Event
 from typing import TypeAlias
 
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from darkroom_demo.landscape import paint
+from darkroom_demo.diffusion import layout, model, words
+from darkroom_demo.diffusion.denoiser import SIDE
+from darkroom_demo.diffusion.noise import Noise
+from darkroom_demo.diffusion.samplers import SAMPLERS
+from darkroom_demo.diffusion.words import Wanted
+from darkroom_demo.notes import NOTE
+
+Array: TypeAlias = NDArray[np.float32]
+Preview: TypeAlias = Callable[[], Image.Image]
+StepCallback: TypeAlias = Callable[[int, Preview], None]
 
 SIZE_LIMIT = 2048  # pixels, width and height
+BATCH_LIMIT = 16 * SIZE_LIMIT**2  # pixels, of all pictures of a batch
+#: Of backdrops that no word names each colour's least share: they are pale, as most were that the model learnt from.
+_PALE_FROM = 0.8
 #: How often a run that is held looks whether it still is.
 _HELD_LOOK_SECONDS = 0.01
 
-Preview: TypeAlias = Callable[[], Image.Image]
-StepCallback: TypeAlias = Callable[[int, Preview], None]
+logger = logging.getLogger(__name__)
 
 
 class OutOfMemoryError(Exception):
@@ -35,7 +47,8 @@ class OutOfMemoryError(Exception):
 class Picture:
     """One picture that is asked for; sizes in pixels.
 
-    `strength` is the share of an initial image that is replaced, `subseed_strength` the share of the variation.
+    `index` is its place in a batch of one seed, `subseed_strength` the share of the variation. With an initial image
+    the sampler starts from that plus noise; a mask limits the change to where it is white.
     """
 
     prompt: str
@@ -43,18 +56,44 @@ class Picture:
     seed: int
     width: int
     height: int
-    cfg_scale: float = 7.0
+    index: int = 0
     subseed: int = 0
     subseed_strength: float = 0.0
     initial: Image.Image | None = None
-    strength: float = 1.0
     mask: Image.Image | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what no picture can come of."""
+        _check_number("subseed_strength", self.subseed_strength)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn: a sampler by ComfyUI's name, the noise levels before each step and after the last."""
+
+    sampler: str
+    sigmas: Sequence[float]
+    cfg_scale: float
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what no picture can come of."""
+        _check_number("cfg_scale", self.cfg_scale)
+
+    def is_guided(self, sigma: float) -> bool:
+        """Return whether guidance has a say at that noise level: above a level, or half of where the run begins."""
+        return self.cfg_scale < 1 or sigma > min(model.GUIDED_ABOVE, self.sigmas[0] / 2)
+
+    @property
+    def steps(self) -> int:
+        """Return how many steps there are."""
+        return len(self.sigmas) - 1
 
 
 @dataclass
 class Tempo:
     """How fast an engine's runs go through their steps. It may be changed while they do."""
 
+    #: At least; a step takes as long as the model does.
     seconds_per_step: float = 0.0
     #: While it is set, no run goes on after its first step.
     held: Event = field(default_factory=Event)
@@ -67,97 +106,183 @@ class Pace:
     tempo: Tempo
     interrupted: Event
 
-    def ends_before(self, number: int) -> bool:
-        """Wait until that step, the first is 1, is done; True when the run is to end before it."""
+    def ends_before(self, number: int, took: float) -> bool:
+        """Wait until that step, the first is 1, may end, which `took` seconds; True when the run is to end before."""
         while number > 1 and self.tempo.held.is_set():
             if self.interrupted.wait(_HELD_LOOK_SECONDS):
                 return True
-        return self.interrupted.wait(self.tempo.seconds_per_step)
+        return self.interrupted.wait(max(self.tempo.seconds_per_step - took, 0))
 
 
-def generate(pictures: Sequence[Picture], steps: int, pace: Pace, on_step: StepCallback) -> list[Image.Image]:
-    """Draw a batch of pictures in `steps` steps.
+def generate(pictures: Sequence[Picture], sampling: Sampling, pace: Pace, on_step: StepCallback) -> list[Image.Image]:
+    """Draw a batch of pictures.
 
-    `on_step(number, preview)` is called after each step, from 1 to `steps`; `preview()` draws the first picture as it
-    stands. When the pace's event is set, the run ends with the pictures as far as they are; an exception from the
-    callback ends it too. Raises `OutOfMemoryError` above `SIZE_LIMIT`.
+    `on_step(number, preview)` is called after each step, the first is 1; `preview()` draws the first picture as it is
+    expected then. When the pace's event is set, the run ends between two steps with the pictures as they are expected
+    then; an exception from the callback ends it too. A picture whose prompt could not be drawn wholly has a `NOTE` in
+    its `info`. Raises `OutOfMemoryError` above `SIZE_LIMIT` and `BATCH_LIMIT`, `ValueError` for no picture at all.
     """
+    if not pictures:
+        raise ValueError("batch_size has to be 1 or more")
+    if sum(picture.width * picture.height for picture in pictures) > BATCH_LIMIT:
+        raise OutOfMemoryError(f"CUDA out of memory. The demo runtime draws up to {BATCH_LIMIT} pixels at once")
     for picture in pictures:
         if max(picture.width, picture.height) > SIZE_LIMIT:
             message = f"CUDA out of memory. The demo runtime draws up to {SIZE_LIMIT}x{SIZE_LIMIT} pixels"
             raise OutOfMemoryError(f"{message}, not {picture.width}x{picture.height}")
-    finished = [_finish(picture) for picture in pictures]
-
-    def at(index: int, done: int) -> Image.Image:
-        share = 1.0 if steps == 0 else done / steps
-        return _caption(_noised(finished[index], pictures[index].seed, share), pictures[index])
-
-    done = 0
-    while done < steps:
-        if pace.ends_before(done + 1):
+    batch = _Batch(pictures, sampling)
+    sampler = SAMPLERS[sampling.sampler]
+    began = time.monotonic()
+    for number, _ in enumerate(sampler(batch.expect, batch.start(), sampling.sigmas, batch.fresh), 1):
+        if pace.ends_before(number, time.monotonic() - began):
             break
-        done += 1
-        on_step(done, partial(at, 0, done))
-    return [at(index, done) for index in range(len(pictures))]
+        began = time.monotonic()
+        on_step(number, batch.preview())
+        if pace.interrupted.is_set():
+            break
+    # What is expected is what the last step came to; of a run that ended before, what it had without the noise.
+    return batch.pictures()
 
 
 def png(image: Image.Image, texts: Mapping[str, str], compress_level: int = 4) -> bytes:
-    """Return the image as PNG with the text chunks, and one that says where it is from."""
+    """Return the image as PNG with the text chunks, one that says where it is from, and its note if it has one."""
     info = PngInfo()
-    for key, value in {**texts, "Darkroom": "demo runtime: drawn, not generated by a model"}.items():
+    source = {"Darkroom": "demo runtime: drawn by a small diffusion model"}
+    note = {NOTE: image.info[NOTE]} if NOTE in image.info else {}
+    for key, value in {**texts, **source, **note}.items():
         info.add_text(key, value)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info, compress_level=compress_level)
     return buffer.getvalue()
 
 
-def _finish(picture: Picture) -> Image.Image:
-    """Return the picture as it is after the last step, without its caption."""
-    size = (picture.width, picture.height)
-    # The usual guidance scale of 7 leaves colours as they are; 1 is pale, 15 is vivid.
-    saturation = min(max(0.55 + picture.cfg_scale * 0.45 / 7, 0.4), 1.6)
-    image = paint(picture.prompt, picture.negative_prompt, picture.seed, size, saturation=saturation)
-    if picture.subseed_strength > 0:
-        variation = paint(picture.prompt, picture.negative_prompt, picture.subseed, size, saturation=saturation)
-        image = Image.blend(image, variation, min(picture.subseed_strength, 1.0))
-    if picture.initial is None:
-        return image
-    initial = picture.initial.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    image = Image.blend(initial, image, min(max(picture.strength, 0.0), 1.0))
-    if picture.mask is None:
-        return image
-    return Image.composite(image, initial, picture.mask.convert("L").resize(size))
+class _Batch:
+    """Pictures that are drawn together: the network sees the tiles of all of them at once."""
+
+    def __init__(self, pictures: Sequence[Picture], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.model = model.load()
+        self.canvases = [_Canvas(picture) for picture in pictures]
+        for said in dict.fromkeys(said for canvas in self.canvases for said in canvas.said):
+            logger.info("%s", said)
+        backdrops = np.array([canvas.backdrop for canvas in self.canvases for _ in canvas.places], np.float32)
+        wanted = [of_tile for canvas in self.canvases for of_tile in canvas.wanted]
+        unwanted = [canvas.unwanted for canvas in self.canvases for _ in canvas.places]
+        self.wanted = self.model.condition(wanted, backdrops)
+        self.unwanted = self.model.condition(unwanted, backdrops)
+        self.initial = np.concatenate([canvas.initial for canvas in self.canvases])
+        self.mask = np.concatenate([canvas.mask for canvas in self.canvases])
+        #: The clean pictures as they were expected last.
+        self.expected = self.initial
+
+    def start(self) -> Array:
+        noise = np.concatenate([canvas.start for canvas in self.canvases])
+        return self.initial + noise * np.float32(self.sampling.sigmas[0])
+
+    def fresh(self) -> Array:
+        return np.concatenate([canvas.noise.draw(*canvas.shape) for canvas in self.canvases])
+
+    def expect(self, noisy: Array, sigma: float) -> Array:
+        scale = self.sampling.cfg_scale if self.sampling.is_guided(sigma) else 1.0
+        drawn = self.model.clean(noisy, sigma, self.wanted, self.unwanted, scale)
+        self.expected = self.initial + (drawn - self.initial) * self.mask
+        return self.expected
+
+    def pictures(self) -> list[Image.Image]:
+        return [canvas.picture(tiles) for canvas, tiles in zip(self.canvases, self._of_each(), strict=True)]
+
+    def preview(self) -> Preview:
+        return partial(self.canvases[0].picture, self._of_each()[0])
+
+    def _of_each(self) -> list[Array]:
+        ends = np.cumsum([len(canvas.places) for canvas in self.canvases])
+        return np.split(self.expected, ends[:-1])
 
 
-def _noised(image: Image.Image, seed: int, share: float) -> Image.Image:
-    """Return the image as it looks after that share of the steps: noise, then blurred, then sharp."""
-    if share >= 1:
-        return image.copy()
-    grain = (math.ceil(image.width / 4), math.ceil(image.height / 4))
-    noise = Image.frombytes("RGB", grain, random.Random(seed).randbytes(grain[0] * grain[1] * 3))  # noqa: S311 - not secret
-    soft = image.filter(ImageFilter.GaussianBlur((1 - share) * max(image.size) / 40))
-    return Image.blend(noise.resize(image.size, Image.Resampling.BILINEAR), soft, share**0.7)
+class _Canvas:
+    """One picture: what is wanted where, what it starts from, what is behind."""
+
+    def __init__(self, asked: Picture) -> None:
+        read, unwanted = words.read(asked.prompt), words.read(asked.negative_prompt)
+        self.note = _note(read)
+        self.said = [self.note] if self.note else []
+        if nothing := [*unwanted.unknown, *unwanted.left_out]:
+            self.said.append(f"left out of the negative prompt: {', '.join(nothing)}")
+        #: For each tile. A prompt that names nothing gets what the model draws unasked.
+        self.wanted: Sequence[Sequence[Wanted]] = [[each] for each in read.things] or [[]]
+        self.unwanted = unwanted.things
+        self.places = layout.boxes(len(self.wanted), asked.width, asked.height)
+        self.shape = (len(self.places), SIDE, SIDE, 3)
+        self.noise = Noise(asked.seed, asked.index)
+        self.start = self._start(asked)
+        # Of noise of its own, so that naming a backdrop changes nothing else.
+        red, green, blue = Noise(asked.seed, asked.index, purpose=1).shares(3)
+        pale = (_pale(red), _pale(green), _pale(blue))
+        self.backdrop: tuple[float, float, float] = read.backdrop or pale
+        size = (asked.width, asked.height)
+        self.behind = Image.new("RGB", size, tuple(round(255 * share) for share in self.backdrop))
+        self.initial: Array = np.zeros(self.shape, np.float32)
+        self.mask: Array = np.ones(self.shape, np.float32)
+        self.kept: Image.Image | None = None
+        if asked.initial is not None:
+            self.behind = _opaque(asked.initial).resize(size, Image.Resampling.LANCZOS)
+            self.initial = layout.tiles(self.behind, self.places)
+            # The network is told of the backdrop that is there.
+            self.backdrop = read.backdrop or layout.border(self.initial)
+        if asked.mask is not None:
+            self.kept = ImageOps.invert(_mask(asked.mask).resize(size))
+            self.mask = (1 - layout.tiles(self.kept.convert("RGB"), self.places)) * np.float32(0.5)
+
+    def _start(self, asked: Picture) -> Array:
+        own = self.noise.draw(*self.shape)
+        if asked.subseed_strength <= 0:
+            return own
+        return _between(own, Noise(asked.subseed, asked.index).draw(*self.shape), min(asked.subseed_strength, 1.0))
+
+    def picture(self, tiles: Array) -> Image.Image:
+        drawn = layout.compose(tiles, self.places, self.behind)
+        if self.kept is not None:
+            drawn.paste(self.behind, mask=self.kept)
+        if self.note:
+            drawn.info[NOTE] = self.note
+        return drawn
 
 
-def _caption(image: Image.Image, picture: Picture) -> Image.Image:
-    """Write on the image, in place, that it is the demo's, and its seed and prompt."""
-    points = max(min(image.width, image.height) // 36, 8)
-    font = _font(points)
-    columns = max(int(image.width * 0.9 / (points * 0.52)), 8)
-    prompt = textwrap.shorten(picture.prompt, columns, placeholder=" …") or "no prompt"
-    lines = [f"Darkroom demo · seed {picture.seed}", prompt]
-    if image.height < 96:
-        lines = lines[:1]
-    draw = ImageDraw.Draw(image, "RGBA")
-    margin, leading = points * 0.7, points * 1.35
-    top = image.height - margin - leading * len(lines)
-    draw.rectangle((0, top - margin, image.width, image.height), fill=(0, 0, 0, 130))
-    for number, line in enumerate(lines):
-        at = (margin, top + number * leading)
-        draw.text(at, line, font=font, fill=(255, 255, 255, 230 if number == 0 else 190))
-    return image
+def _note(read: words.Scene) -> str:
+    """Return what has to be said of a prompt: nothing, if all of it could be drawn."""
+    said = [f"unknown: {', '.join(read.unknown)}"] if read.unknown else []
+    if read.left_out:
+        said.append(f"left out: {', '.join(read.left_out)}")
+    if not read.things:
+        said.insert(0, "the prompt names nothing that this model knows, so it drew what it liked")
+    return "; ".join(said)
 
 
-@lru_cache
-def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(points)
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} has to be a number, not {value}")
+
+
+def _pale(share: float) -> float:
+    return _PALE_FROM + (1 - _PALE_FROM) * share
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return an image without what its file said of it; what is transparent is white, as in the web UI."""
+    behind = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
+
+
+def _mask(image: Image.Image) -> Image.Image:
+    """Return a mask's lightness, or its alpha where it has any (modules/processing.py, create_binary_mask)."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        return image.getchannel("A")
+    return image.convert("L")
+
+
+def _between(first: Array, second: Array, share: float) -> Array:
+    """Return the noise between two noises, on the great circle that joins them, so that it stays as strong."""
+    cosine = float((first * second).sum() / np.sqrt((first * first).sum() * (second * second).sum()))
+    angle = math.acos(min(cosine, 1 - 1e-9))  # the same noise is at some angle to itself too
+    weights = math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
+    return first * np.float32(weights[0]) + second * np.float32(weights[1])

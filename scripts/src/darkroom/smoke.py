@@ -34,7 +34,7 @@ from darkroom_contract.workflows import InputType, Workflow, WorkflowInput
 
 #: Where the pictures go in the output bucket.
 PREFIX = "smoke"
-_TEXT = "a lighthouse on a cliff at dusk"
+_TEXT = "a red apple on a white background"
 #: Small and quick; what counts is that a picture comes.
 _SETTINGS = {"steps": 8, "width": 512, "height": 512}
 #: How long a runtime at zero pods may take to start, in seconds: a node, its images and the model take two to four

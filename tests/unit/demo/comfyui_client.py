@@ -12,7 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 Message = tuple[str, dict[str, Any]]
 
 
-def workflow(seed: int = 42, text: str = "a quiet lake", **sampler: Any) -> dict[str, Any]:
+def workflow(seed: int = 42, text: str = "a fox", **sampler: Any) -> dict[str, Any]:
     """ComfyUI's default workflow, small and short."""
     ksampler = {
         "model": ["4", 0],

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
+from darkroom_demo.diffusion.samplers import SAMPLERS
+from darkroom_demo.notes import NOTE
 from tests.unit.demo.comfyui_client import client_of, data_of, workflow
 
 
@@ -130,6 +133,67 @@ def test_an_uploaded_image_can_be_the_start_of_a_picture(comfyui: str) -> None:
         client.until_done(prompt_id)
         picture = client.view(**client.history(prompt_id)["outputs"]["9"]["images"][0])
     assert Image.open(io.BytesIO(picture.content)).getpixel((5, 5)) == (255, 0, 255)
+
+
+def start_from(url: str, image: Image.Image, **sampler: Any) -> Image.Image:
+    """Return the picture of the workflow with that image as its start."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    upload(url, "gradient.png", buffer.getvalue(), overwrite="true")
+    prompt = workflow(latent_image=["11", 0], **sampler)
+    prompt["10"] = {"class_type": "LoadImage", "inputs": {"image": "gradient.png"}}
+    prompt["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    return pictures_of(url, prompt)[0]
+
+
+def pictures_of(url: str, prompt: dict[str, Any]) -> list[Image.Image]:
+    with client_of(url) as client:
+        prompt_id = client.submit(prompt)
+        client.until_done(prompt_id)
+        saved = client.history(prompt_id)["outputs"]["9"]["images"]
+        return [Image.open(io.BytesIO(client.view(**image).content)) for image in saved]
+
+
+def batch_of(count: int, **sampler: Any) -> dict[str, Any]:
+    prompt = workflow(**sampler)
+    prompt["5"]["inputs"]["batch_size"] = count
+    return prompt
+
+
+def test_denoise_is_how_much_of_the_start_is_changed(comfyui: str) -> None:
+    initial = Image.radial_gradient("L").resize((96, 96)).convert("RGB")
+    changed = [
+        sum(ImageStat.Stat(ImageChops.difference(start_from(comfyui, initial, denoise=denoise), initial)).mean)
+        for denoise in (0.0, 0.2, 1.0)
+    ]
+    assert changed[0] == 0
+    assert changed[0] < changed[1] < changed[2]
+
+
+def test_all_steps_are_run_however_much_is_changed(comfyui: str) -> None:
+    with client_of(comfyui) as client:
+        messages = client.until_done(client.submit(workflow(denoise=0.3)))
+    assert [(data["value"], data["max"]) for data in data_of(messages, "progress")] == [(n, 4) for n in (1, 2, 3, 4)]
+
+
+def test_the_pictures_of_a_batch_differ_by_their_place_in_it_not_by_their_seed(comfyui: str) -> None:
+    first, second = pictures_of(comfyui, batch_of(2, seed=1))
+    alone = pictures_of(comfyui, batch_of(1, seed=1))[0]
+    assert np.asarray(ImageChops.difference(first, alone)).max() <= 2
+    for other in (first, pictures_of(comfyui, batch_of(1, seed=2))[0]):
+        assert second.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sampler_name": "euler_ancestral"}, {"scheduler": "karras"}, {"cfg": 1.0}, {"steps": 3}]
+)
+def test_what_the_sampler_is_told_changes_the_picture(comfyui: str, changes: dict[str, Any]) -> None:
+    assert pictures_of(comfyui, workflow(**changes))[0].tobytes() != pictures_of(comfyui, workflow())[0].tobytes()
+
+
+def test_a_picture_says_which_words_of_its_prompt_are_unknown(comfyui: str) -> None:
+    assert pictures_of(comfyui, workflow(text="a flurble and a fox"))[0].info[NOTE] == "unknown: flurble"
+    assert NOTE not in pictures_of(comfyui, workflow(text="a fox"))[0].info
 
 
 def test_an_upload_does_not_overwrite_another_image_unless_asked(comfyui: str) -> None:
@@ -266,7 +330,7 @@ def test_a_prompt_that_is_no_workflow_is_refused(
         ({"steps": 0}, "value_smaller_than_min", "steps"),
         ({"steps": 10_001}, "value_bigger_than_max", "steps"),
         ({"steps": "many"}, "invalid_input_type", "steps, many, invalid literal for int() with base 10: 'many'"),
-        ({"sampler_name": "nope"}, "value_not_in_list", "sampler_name: 'nope' not in (list of length 34)"),
+        ({"sampler_name": "nope"}, "value_not_in_list", f"sampler_name: 'nope' not in {list(SAMPLERS)}"),
         ({"model": ["4", 1]}, "return_type_mismatch", "model, received_type(CLIP) mismatch input_type(MODEL)"),
         ({"model": ["4"]}, "bad_linked_input", "model"),
     ],

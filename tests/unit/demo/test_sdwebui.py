@@ -1,20 +1,36 @@
 import io
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import webuiapi
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageStat
 
 from darkroom_demo import serving
+from darkroom_demo.notes import NOTE
 
 # One client for all, also between threads: each new one costs more than a request.
 HTTP = httpx.Client(timeout=30)
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 3}
+
+
+def png_of(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return b64encode(buffer.getvalue()).decode()
+
+
+ENCODED = png_of(Image.new("RGB", (64, 64), "magenta"))
+
+
+def same(first: Image.Image, second: Image.Image) -> bool:
+    """Whether these are the same picture, drawn in other batches."""
+    return int(np.asarray(ImageChops.difference(first, second)).max()) <= 2
 
 
 def client_of(url: str) -> webuiapi.WebUIApi:
@@ -45,48 +61,106 @@ def pending(url: str) -> list[str]:
 
 def test_txt2img_answers_with_pictures_and_what_they_were_made_of(webui: str) -> None:
     result = client_of(webui).txt2img(
-        prompt="a lake", negative_prompt="red", seed=5, batch_size=2, n_iter=2, cfg_scale=6, **SMALL
+        prompt="a cat", negative_prompt="red", seed=5, batch_size=2, n_iter=2, cfg_scale=6, **SMALL
     )
     assert [image.size for image in result.images] == [(64, 64)] * 4
     assert result.info["all_seeds"] == [5, 6, 7, 8]
-    assert result.info["all_prompts"] == ["a lake"] * 4
+    assert result.info["all_prompts"] == ["a cat"] * 4
     assert (result.info["seed"], result.info["sampler_name"], result.info["steps"]) == (5, "Euler", 3)
     assert result.parameters["negative_prompt"] == "red"
     assert result.images[1].info["parameters"] == result.info["infotexts"][1]
     assert result.info["infotexts"][1].startswith(
-        "a lake\nNegative prompt: red\nSteps: 3, Sampler: Euler, Schedule type: Automatic, CFG scale: 6.0, Seed: 6,"
+        "a cat\nNegative prompt: red\nSteps: 3, Sampler: Euler, Schedule type: Automatic, CFG scale: 6.0, Seed: 6,"
     )
     assert "Darkroom" in result.images[0].info
 
 
 def test_a_seed_repeats_a_picture_and_no_seed_is_a_random_one(webui: str) -> None:
     api = client_of(webui)
-    random = api.txt2img(prompt="hills", **SMALL)
-    again = api.txt2img(prompt="hills", seed=random.info["seed"], **SMALL)
+    random = api.txt2img(prompt="a fox", **SMALL)
+    again = api.txt2img(prompt="a fox", seed=random.info["seed"], **SMALL)
     assert random.image.tobytes() == again.image.tobytes()
-    assert api.txt2img(prompt="hills", **SMALL).info["seed"] != random.info["seed"]
+    assert api.txt2img(prompt="a fox", **SMALL).info["seed"] != random.info["seed"]
 
 
 def test_images_are_left_out_when_they_are_not_wanted(webui: str) -> None:
-    assert client_of(webui).txt2img(prompt="hills", send_images=False, **SMALL).images == []
+    assert client_of(webui).txt2img(prompt="a fox", send_images=False, **SMALL).images == []
 
 
 def test_saving_several_images_puts_a_grid_before_them(webui: str) -> None:
-    result = client_of(webui).txt2img(prompt="hills", seed=1, batch_size=3, save_images=True, **SMALL)
+    result = client_of(webui).txt2img(prompt="a fox", seed=1, batch_size=3, save_images=True, **SMALL)
     assert [image.size for image in result.images] == [(128, 128), (64, 64), (64, 64), (64, 64)]
     assert result.info["index_of_first_image"] == 1
     assert len(result.info["infotexts"]) == 4
 
 
+def test_every_picture_of_a_request_is_that_of_its_seed(webui: str) -> None:
+    api = client_of(webui)
+    together = api.txt2img(prompt="a fox", seed=5, batch_size=2, n_iter=2, **SMALL).images
+    assert len({image.tobytes() for image in together}) == 4
+    alone = [api.txt2img(prompt="a fox", seed=seed, **SMALL).image for seed in (5, 6, 7, 8)]
+    assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def test_with_a_variation_all_pictures_share_the_seed(webui: str) -> None:
+    api = client_of(webui)
+    varied = {"prompt": "a fox", "seed": 5, "subseed": 20, "subseed_strength": 0.4}
+    together = api.txt2img(**varied, batch_size=2, **SMALL)
+    assert (together.info["all_seeds"], together.info["all_subseeds"]) == ([5, 5], [20, 21])
+    assert "Seed: 5, " in together.info["infotexts"][1]
+    assert "Variation seed: 21, Variation seed strength: 0.4" in together.info["infotexts"][1]
+    first, second = together.images
+    assert not same(first, second)
+    assert same(second, api.txt2img(**varied | {"subseed": 21}, **SMALL).image)
+    assert same(
+        api.txt2img(**varied | {"subseed_strength": 0}, **SMALL).image,
+        api.txt2img(prompt="a fox", seed=5, **SMALL).image,
+    )
+
+
+def test_samplers_and_schedulers_change_the_picture(webui: str) -> None:
+    api = client_of(webui)
+    ways = [("Euler", None), ("Euler a", None), ("DDIM", None), ("Euler", "Karras"), ("DPM++ 2M Karras", None)]
+    drawn = [
+        api.txt2img(prompt="a fox", seed=1, sampler_name=sampler, scheduler=scheduler, **SMALL).image
+        for sampler, scheduler in ways
+    ]
+    assert len({image.tobytes() for image in drawn}) == len(ways)
+
+
+def test_a_picture_says_which_words_of_its_prompt_are_unknown(webui: str) -> None:
+    result = client_of(webui).txt2img(prompt="a flurble and a fox", save_images=True, batch_size=2, **SMALL)
+    assert [image.info.get(NOTE) for image in result.images] == [None, *["unknown: flurble"] * 2]
+    assert NOTE not in client_of(webui).txt2img(prompt="a fox", **SMALL).image.info
+
+
 def test_img2img_starts_from_the_initial_image(webui: str) -> None:
     api = client_of(webui)
-    initial = Image.new("RGB", (64, 64), "magenta")
-    kept = api.img2img(images=[initial], prompt="hills", seed=1, denoising_strength=0, **SMALL)
-    # Above the caption nothing is changed.
-    assert ImageChops.difference(kept.image, initial).crop((0, 0, 64, 32)).getbbox() is None
-    changed = api.img2img(images=[initial], prompt="hills", seed=1, denoising_strength=0.8, **SMALL)
-    assert ImageChops.difference(changed.image, initial).crop((0, 0, 64, 32)).getbbox() is not None
-    assert changed.parameters["init_images"] is None
+    initial = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+    results = [
+        api.img2img(images=[initial], prompt="a fox", seed=1, denoising_strength=strength, **SMALL)
+        for strength in (0, 0.9)
+    ]
+    changed = [sum(ImageStat.Stat(ImageChops.difference(result.image, initial)).mean) for result in results]
+    assert changed[0] < changed[1]
+    assert results[1].parameters["init_images"] is None
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.0, 1), (0.5, 6), (1.0, 10)])
+def test_img2img_runs_the_last_share_of_the_steps(slow_webui: str, strength: float, steps: int) -> None:
+    initial = {"init_images": [ENCODED], "denoising_strength": strength}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(post, slow_webui, "img2img", SMALL | initial | {"steps": 10})
+        progress_when(slow_webui, running(steps))
+        client_of(slow_webui).interrupt()
+        assert answer.result().status_code == 200
+
+
+def test_img2img_takes_nothing_from_the_initial_images_file(webui: str) -> None:
+    api = client_of(webui)
+    initial = api.txt2img(prompt="a flurble", **SMALL).image
+    assert NOTE in initial.info
+    assert NOTE not in api.img2img(images=[initial], prompt="a fox", **SMALL).image.info
 
 
 def test_a_mask_keeps_what_is_black(webui: str) -> None:
@@ -94,7 +168,7 @@ def test_a_mask_keeps_what_is_black(webui: str) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (32, 0, 64, 64))
     result = client_of(webui).img2img(
-        images=[initial], mask_image=mask, prompt="hills", seed=1, denoising_strength=1, **SMALL
+        images=[initial], mask_image=mask, prompt="a fox", seed=1, denoising_strength=1, **SMALL
     )
     difference = ImageChops.difference(result.image, initial)
     assert difference.crop((0, 0, 32, 32)).getbbox() is None
@@ -111,11 +185,11 @@ def test_extras_scale_one_image_and_several(webui: str) -> None:
 
 def test_png_info_reads_back_what_txt2img_wrote(webui: str) -> None:
     api = client_of(webui)
-    picture = api.txt2img(prompt="a lake, at night", negative_prompt="fog", seed=9, **SMALL)
+    picture = api.txt2img(prompt="a cat, at night", negative_prompt="a dog", seed=9, **SMALL)
     read = api.png_info(picture.image)
     assert read.info == picture.info["infotexts"][0]
-    assert read.parameters["Prompt"] == "a lake, at night"
-    assert (read.parameters["Negative prompt"], read.parameters["Seed"]) == ("fog", "9")
+    assert read.parameters["Prompt"] == "a cat, at night"
+    assert (read.parameters["Negative prompt"], read.parameters["Seed"]) == ("a dog", "9")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +311,20 @@ def test_skipping_ends_one_batch_and_goes_on_with_the_next(slow_webui: str) -> N
         progress_when(slow_webui, lambda progress: progress["state"]["job"] == "Batch 2 out of 2")
         api.skip()
         assert len(answer.result().json()["images"]) == 2
+
+
+def test_the_steps_of_the_sampler_are_what_progress_tells() -> None:
+    with serving("sdwebui") as server, ThreadPoolExecutor() as pool:
+        api = client_of(server.url)
+        api.set_options({"live_previews_enable": True})
+        server.tempo.held.set()
+        answer = pool.submit(post, server.url, "txt2img", SMALL | {"prompt": "a fox", "steps": 4, "seed": 1})
+        held = progress_when(server.url, lambda progress: progress["current_image"] is not None)
+        assert (held["state"]["sampling_step"], held["state"]["sampling_steps"]) == (0, 4)
+        server.tempo.held.clear()
+        final = b64decode(answer.result().json()["images"][0])
+        first = b64decode(held["current_image"])
+        assert Image.open(io.BytesIO(first)).tobytes() != Image.open(io.BytesIO(final)).tobytes()
 
 
 def test_a_preview_is_there_for_who_switches_it_on() -> None:

@@ -59,6 +59,10 @@ _BUILT_IN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         r"(.+/)?pyproject\.toml",
         [("dependency-groups", "", r"\"(?P<name>[\w-]+)==(?P<version>[\d.]+)\"")],
     ),
+    "npm": (
+        r"(.+/)?package\.json",
+        [("dependencies", "", r"\"(?P<name>@?[\w./-]+)\": \"(?P<version>\d+\.\d+\.\d+)\"")],
+    ),
     "pip_requirements": ("", [("", "", r"^(?P<name>[\w.-]+)(?:\[[\w,-]+\])?==(?P<version>[\w.+-]+)")]),
     "crossplane": ("", [("provider", "", r"package: (?P<name>[\w./-]+):(?P<version>v[\d.]+)$")]),
 }

@@ -15,7 +15,7 @@ from tests.unit.workflows.renovate import CONFIGURATION, ROOT, files, found, gro
 
 #: Files that say versions as settings, not in prose.
 _SETTINGS = re.compile(
-    r".+\.(yaml|yml|toml|tpl)|(.+/)?(Dockerfile|Makefile)|requirements/.+\.txt|tests/e2e/.+/kind\.py"
+    r".+\.(yaml|yml|toml|tpl)|(.+/)?(Dockerfile|Makefile|package\.json)|requirements/.+\.txt|tests/e2e/.+/kind\.py"
 )
 #: What is pinned, wherever it is: an exact version, a tag of an image, a commit, a runner.
 _PINS = re.compile(
@@ -50,6 +50,7 @@ def test_every_version_that_is_pinned_is_found() -> None:
         "apps/root/templates/application-keda.yaml",
         "apps/root/values/argo-cd.yaml",
         "crossplane/packages/templates/provider-aws-s3.yaml",
+        "demo/training/package.json",
         "pyproject.toml",
         "requirements/agent.txt",
         "tests/e2e/controlplane/kind.py",
@@ -66,8 +67,9 @@ def test_each_of_our_managers_finds_something() -> None:
             assert any(re.search(pattern.replace("(?<", "(?P<"), text) for text in texts), pattern
 
 
-def test_what_is_found_is_raised_but_for_what_an_engines_version_asks_for() -> None:
+def test_what_is_found_is_raised_but_for_what_an_engines_version_or_trained_weights_ask_for() -> None:
     assert {one.file for one in found() if not is_raised(one)} == {
+        "demo/training/package.json",
         "requirements/comfyui.txt",
         "requirements/sdwebui.txt",
     }

@@ -18,10 +18,12 @@ from typing import Any, TypeAlias
 from PIL import Image, ImageOps
 
 from darkroom_demo import catalog
-from darkroom_demo.drawing import Pace, Picture, generate, png
+from darkroom_demo.diffusion.schedules import sigmas
+from darkroom_demo.drawing import Pace, Picture, Sampling, generate, png
 
 MAX_RESOLUTION = 16384
 SEED_MAX = 0xFFFFFFFFFFFFFFFF
+LONGEST_SCHEDULE = 1_000_000  # steps
 
 
 class InterruptedRunError(Exception):
@@ -101,21 +103,27 @@ class Latent:
 
 def _ksampler(context: Context, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], None]:
     latent: Latent = inputs["latent_image"]
+    steps, denoise = inputs["steps"], inputs["denoise"]
+    if denoise == 0:
+        return (latent,), None
     pictures = [
         Picture(
             prompt=inputs["positive"],
             negative_prompt=inputs["negative"],
-            seed=(inputs["seed"] + index) & SEED_MAX,
+            seed=inputs["seed"],
             width=latent.width,
             height=latent.height,
-            cfg_scale=inputs["cfg"],
+            index=index,
             initial=latent.images[index] if latent.images else None,
-            strength=inputs["denoise"],
         )
         for index in range(latent.count)
     ]
-    steps = inputs["steps"]
-    images = generate(pictures, steps, context.pace, lambda number, _preview: context.on_progress(number, steps))
+    if steps / denoise > LONGEST_SCHEDULE:
+        raise ValueError(f"denoise has to be {steps / LONGEST_SCHEDULE} or more for {steps} steps, not {denoise}")
+    # comfy/samplers.py, KSampler.set_steps: all of the steps are run, from further down a longer schedule.
+    levels = sigmas(inputs["sampler_name"], inputs["scheduler"], int(steps / denoise))[-(steps + 1) :]
+    sampling = Sampling(inputs["sampler_name"], levels, inputs["cfg"])
+    images = generate(pictures, sampling, context.pace, lambda number, _preview: context.on_progress(number, steps))
     if context.pace.interrupted.is_set():
         raise InterruptedRunError
     return (replace(latent, images=tuple(images)),), None
@@ -130,7 +138,7 @@ def _vae_decode(_context: Context, inputs: Mapping[str, Any]) -> tuple[tuple[Any
 
 def _vae_encode(_context: Context, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], None]:
     images: list[Image.Image] = inputs["pixels"]
-    width, height = (side // 8 * 8 for side in images[0].size)
+    width, height = (max(side // 8 * 8, 8) for side in images[0].size)
     # What does not fill whole latents is cut off evenly at both sides.
     cropped = tuple(ImageOps.fit(image, (width, height)) for image in images)
     return (Latent(width, height, len(images), cropped),), None

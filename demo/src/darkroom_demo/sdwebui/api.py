@@ -53,7 +53,9 @@ LISTS: dict[str, Any] = {
         }
         for name in catalog.CHECKPOINTS
     ],
-    "samplers": [{"name": name, "aliases": names, "options": {}} for name, names in catalog.WEBUI_SAMPLERS.items()],
+    "samplers": [
+        {"name": name, "aliases": list(known.aliases), "options": {}} for name, known in catalog.WEBUI_SAMPLERS.items()
+    ],
     "schedulers": [
         {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
         for name, label in catalog.WEBUI_SCHEDULERS.items()
@@ -225,7 +227,7 @@ class WebUI:
         decode_image(values["image"])
         if values["model"] not in {"clip", "deepdanbooru"}:
             raise ApiError(404, "Model not found")
-        return web.json_response({"caption": "a landscape, drawn by the demo runtime"})
+        return web.json_response({"caption": "a picture, drawn by the demo runtime"})
 
     async def progress(self, request: web.Request) -> web.Response:
         """Answer with the state of the running request."""

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from darkroom_demo.catalog import CHECKPOINTS
-from darkroom_demo.drawing import Pace, Picture, Tempo, generate, png
+from darkroom_demo.catalog import CHECKPOINTS, WEBUI_SAMPLERS, webui_schedule
+from darkroom_demo.diffusion.schedules import sigmas
+from darkroom_demo.drawing import Pace, Picture, Sampling, Tempo, generate, png
 from darkroom_demo.sdwebui.images import final_size, grid
 from darkroom_demo.sdwebui.request import Job, decode_image, fixed_seeds
 from darkroom_demo.sdwebui.state import State
@@ -106,15 +107,18 @@ class Processor:
 
     def _draw(self, job: Job, initial: list[Image.Image], mask: Image.Image | None) -> list[Image.Image]:
         values = job.parameters
-        steps = values["steps"]
+        sampler = WEBUI_SAMPLERS[job.sampler].sampler
+        levels = sigmas(sampler, webui_schedule(job.sampler, job.scheduler), values["steps"])
         if "init_images" in values:
             if not 0 < len(initial) <= values["batch_size"]:
                 limit = f"expecting {values['batch_size']} or less"
                 raise RuntimeError(f"bad number of images passed: {len(initial)}; {limit}")
-            # modules/sd_samplers_common.py, setup_img2img_steps: only a share of the steps is run.
-            steps = int(min(values["denoising_strength"], 0.999) * steps) + 1
+            # modules/sd_samplers_common.py, setup_img2img_steps: only the last share of the steps is run.
+            steps = int(min(values["denoising_strength"], 0.999) * values["steps"]) + 1
+            levels = levels[-(steps + 1) :]
+        sampling = Sampling(sampler, levels, values["cfg_scale"])
         state, size = self.state, values["batch_size"]
-        state.job_count, state.sampling_steps = values["n_iter"], steps
+        state.job_count, state.sampling_steps = values["n_iter"], sampling.steps
         drawn: list[Image.Image] = []
         for number in range(values["n_iter"]):
             if state.skipped:
@@ -126,7 +130,7 @@ class Processor:
                 state.job = f"Batch {number + 1} out of {values['n_iter']}"
             indexes = range(number * size, (number + 1) * size)
             batch = [_picture(job, index, initial, mask) for index in indexes]
-            drawn += generate(batch, steps, Pace(self.tempo, state.stop), state.stepped)
+            drawn += generate(batch, sampling, Pace(self.tempo, state.stop), state.stepped)
             state.job_no += 1
             state.sampling_step = 0
         return drawn
@@ -153,10 +157,8 @@ def _picture(job: Job, index: int, initial: list[Image.Image], mask: Image.Image
         seed=job.seeds[index],
         width=job.width,
         height=job.height,
-        cfg_scale=values["cfg_scale"],
         subseed=job.subseeds[index],
         subseed_strength=values["subseed_strength"] or 0.0,
         initial=initial[index % len(initial)] if initial else None,
-        strength=values["denoising_strength"] if initial else 1.0,
         mask=mask,
     )

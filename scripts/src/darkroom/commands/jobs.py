@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 from rich.markup import escape
 
 from darkroom import endpoint
@@ -15,6 +16,7 @@ from darkroom.terminal import PICTURES, Out, clear_errors, console
 from darkroom.trouble import UsageError
 from darkroom_contract.types import PictureFormat
 from darkroom_contract.v1 import JobStatus, JobView
+from darkroom_demo.notes import NOTE
 
 #: As shells call the end by Ctrl-C.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -89,6 +91,18 @@ def show_result(client: Client, job: JobView, out: Path) -> None:
     console.print(f"[green]{job.status}[/green]")
     for path in save_pictures(client, job, out):
         console.print(f"[green]picture[/green]  {escape(str(path.resolve()))}")
+        if note := _note(path):
+            console.print(f"[yellow]note[/yellow]     {escape(note)}")
+
+
+def _note(file: Path) -> str | None:
+    """What the demo runtime says in a picture of what it could not draw; None of other files."""
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            note = image.info.get(NOTE)
+    except (OSError, Image.DecompressionBombError):
+        return None
+    return note if isinstance(note, str) else None
 
 
 def api_client(url: str | None, api_key: str | None) -> Client:

@@ -49,7 +49,7 @@ def local(cluster: ClusterFolder = LOCAL_CLUSTER, runtime_url: RuntimeUrl = None
 
 
 def demo(
-    text: Annotated[str, typer.Argument(help="What to draw.")] = "a lighthouse on a cliff at dusk",
+    text: Annotated[str, typer.Argument(help="What to draw.")] = "a fox and a red apple",
     cluster: ClusterFolder = LOCAL_CLUSTER,
     runtime_url: RuntimeUrl = None,
     out: Out = PICTURES,
@@ -119,5 +119,5 @@ def _describe(stack: Stack) -> None:
     console.print(f"AWS       {stack.aws_url}")
     console.print(f"logs      {_LOGS}/local/")
     if web_ui := _web_ui(stack.files):
-        console.print(f'try       .venv/bin/darkroom prompt {web_ui} "a lighthouse on a cliff at dusk"')
+        console.print(f'try       .venv/bin/darkroom prompt {web_ui} "a fox and a red apple"')
     console.print("Ctrl-C stops it.")
