@@ -22,6 +22,7 @@ from darkroom_demo.diffusion import layout, model, words
 from darkroom_demo.diffusion.denoiser import SIDE
 from darkroom_demo.diffusion.noise import Noise
 from darkroom_demo.diffusion.samplers import SAMPLERS
+from darkroom_demo.diffusion.things import THINGS
 from darkroom_demo.diffusion.words import Wanted
 from darkroom_demo.notes import NOTE
 
@@ -204,12 +205,14 @@ class _Canvas:
 
     def __init__(self, asked: Picture) -> None:
         read, unwanted = words.read(asked.prompt), words.read(asked.negative_prompt)
-        self.note = _note(read)
+        # Something that can be told apart says more than what the model draws unasked.
+        [share] = Noise(asked.seed, asked.index, purpose=2).shares(1)
+        instead = list(THINGS)[int(share * (len(THINGS) - 1))]
+        self.note = _note(read, instead)
         self.said = [self.note] if self.note else []
         if nothing := [*unwanted.unknown, *unwanted.left_out]:
             self.said.append(f"left out of the negative prompt: {', '.join(nothing)}")
-        #: For each tile. A prompt that names nothing gets what the model draws unasked.
-        self.wanted: Sequence[Sequence[Wanted]] = [[each] for each in read.things] or [[]]
+        self.wanted = [[each] for each in read.things or [Wanted(instead)]]
         self.unwanted = unwanted.things
         self.places = layout.boxes(len(self.wanted), asked.width, asked.height)
         self.shape = (len(self.places), SIDE, SIDE, 3)
@@ -248,13 +251,13 @@ class _Canvas:
         return drawn
 
 
-def _note(read: words.Scene) -> str:
+def _note(read: words.Scene, instead: str) -> str:
     """Return what has to be said of a prompt: nothing, if all of it could be drawn."""
     said = [f"unknown: {', '.join(read.unknown)}"] if read.unknown else []
     if read.left_out:
         said.append(f"left out: {', '.join(read.left_out)}")
     if not read.things:
-        said.insert(0, "the prompt names nothing that this model knows, so it drew what it liked")
+        said.insert(0, f"the prompt names nothing that this model knows; drawn instead: {instead}")
     return "; ".join(said)
 
 

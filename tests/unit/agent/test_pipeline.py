@@ -43,7 +43,7 @@ def test_the_next_job_waits_in_the_engine_before_the_one_that_runs_is_over(cloud
 def test_while_a_long_job_runs_other_messages_are_left_to_other_agents(cloud: Cloud) -> None:
     with serving(engine="sdwebui", seconds_per_step=0.2) as server:
         for _ in range(2):
-            cloud.send(long_job("sdwebui"))
+            cloud.send(long_job("sdwebui", steps=150))
         with running(cloud.settings(engine="sdwebui", runtime_url=server.url), cloud):
             eventually(lambda: httpx.get(f"{server.url}/sdapi/v1/progress").json()["progress"] > 0.015)
             assert cloud.in_flight() == 1

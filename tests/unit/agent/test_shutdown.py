@@ -94,7 +94,7 @@ def test_a_running_job_that_does_not_fit_is_interrupted_and_handed_back_at_once(
 def test_a_job_that_was_handed_back_is_finished_by_the_next_agent(cloud: Cloud, webui: str) -> None:
     with serving(engine="sdwebui", seconds_per_step=0.2) as server:
         settings = cloud.settings(engine="sdwebui", runtime_url=server.url, shutdown_budget_seconds=0)
-        job_id = cloud.send(long_job("sdwebui"))
+        job_id = cloud.send(long_job("sdwebui", steps=100))
         with running(settings, cloud) as agent:
             eventually(state_with_progress(cloud, job_id))
             agent.stop()

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
 from threading import Event
@@ -291,14 +292,23 @@ def test_what_is_no_number_is_refused_by_its_name(value: Any) -> None:
         ("a quantum apple on a table", "unknown: quantum, table"),
         ("six cats and a dog", "left out: dog"),
         ("a red and green apple", "left out: red"),
-        ("", "the prompt names nothing that this model knows, so it drew what it liked"),
-        ("mañana", "the prompt names nothing that this model knows, so it drew what it liked; unknown: mañana"),
     ],
 )
 def test_a_picture_says_what_of_its_prompt_it_does_not_show(prompt: str, note: str | None) -> None:
     made = draw([picture(prompt, width=64, height=64)], sampling(1))[0]
     assert made.info.get(NOTE) == note
     assert Image.open(io.BytesIO(png(made, {}))).info.get(NOTE) == note
+
+
+@pytest.mark.parametrize(("prompt", "unknown"), [("", ""), ("mañana", "; unknown: mañana")])
+def test_a_prompt_that_names_nothing_known_gets_something_that_is_named(prompt: str, unknown: str) -> None:
+    made = draw([picture(prompt, width=64, height=64)], sampling(1))[0]
+    said = re.fullmatch(
+        "the prompt names nothing that this model knows; drawn instead: (.+?)" + unknown, made.info[NOTE]
+    )
+    assert said
+    thing = draw([picture(said[1], width=64, height=64)], sampling(1))[0]
+    assert made.tobytes() == thing.tobytes()
 
 
 def test_a_picture_says_nothing_of_the_file_that_it_started_from() -> None:

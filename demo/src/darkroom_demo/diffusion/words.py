@@ -15,7 +15,24 @@ MOST_THINGS = 6
 #: With hyphens as spaces: "teddy-bear" is as good as "teddy bear", "t shirt" as "t-shirt".
 _NAMES = {name.replace("-", " "): thing for name, thing in NAMES.items()}
 _LONGEST_NAME = max(len(name.split()) for name in _NAMES)
-_NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6, "pair": 2}
+_NUMBERS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "dozen": 12,
+    "2": 2,
+    "3": 3,
+    "4": 4,
+    "5": 5,
+    "6": 6,
+    "pair": 2,
+}
 _SHADES = {
     "gray": "grey",
     "silver": "grey",

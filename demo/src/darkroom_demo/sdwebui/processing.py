@@ -152,8 +152,8 @@ def checkpoint(name: Any) -> str | None:
 def _picture(job: Job, index: int, initial: list[Image.Image], mask: Image.Image | None) -> Picture:
     values = job.parameters
     return Picture(
-        prompt=values["prompt"],
-        negative_prompt=values["negative_prompt"],
+        prompt=values["prompt"] or "",
+        negative_prompt=values["negative_prompt"] or "",
         seed=job.seeds[index],
         width=job.width,
         height=job.height,

@@ -52,7 +52,7 @@ def test_a_running_job_that_fits_is_finished_and_the_one_behind_it_is_the_next_a
             with held(proxy.tempo):
                 jobs[cloud.send(message(engine, 2, steps=20))] = 2
                 eventually(lambda: proxy.gpu.begun == [1, 2])
-                waiting = cloud.send(message(engine, 3, steps=1000))
+                waiting = cloud.send(message(engine, 3, steps=100))
                 jobs[waiting] = 3
                 eventually(lambda: state_of(cloud, waiting))
                 agent.process.terminate()
