@@ -39,7 +39,7 @@ def test_two_hundred_prompts_at_once_give_two_hundred_pictures_and_none_twice(fl
     assert all(it["result"] and len(it["image_url"]) == 1 for it in notifications)
     pictures = [flow.picture(url) for it in notifications for url in it["image_url"]]
     assert len({picture.tobytes() for picture in pictures}) == 200
-    assert flow.no_further_notification()
+    assert not flow.has_further_notification(lambda it: it["id"] in sent)
 
 
 def test_a_job_tells_where_it_stands_and_where_its_pictures_are(flow: Flow, stack: Stack) -> None:
@@ -73,7 +73,7 @@ def test_fifty_clients_that_submit_the_same_job_at_once_make_one_job(flow: Flow,
         assert set(clients.map(submit, range(50))) <= {JobStatus.ACCEPTED, JobStatus.RUNNING, JobStatus.COMPLETED}
     (notification,) = flow.notifications(1, lambda it: it["id"] == request.id)
     assert notification["result"] is True
-    assert flow.no_further_notification()
+    assert not flow.has_further_notification(lambda it: it["id"] == request.id)
     assert len(flow.keys(Bucket.OUTPUTS, f"{request.id}/")) == 2  # one picture and one response
 
 
@@ -114,4 +114,4 @@ def test_a_job_whose_lambda_was_killed_before_it_published_runs_when_the_client_
         assert submitted.result().status is not JobStatus.FAILED
     (notification,) = flow.notifications(1, lambda it: it["id"] == request.id)
     assert notification["result"] is True
-    assert flow.no_further_notification()
+    assert not flow.has_further_notification(lambda it: it["id"] == request.id)
