@@ -211,7 +211,7 @@ def test_a_new_digest_is_rolled_out_while_jobs_run_and_each_is_drawn_once(
     timeline.note(f"all {len(jobs)} jobs are answered")
     assert Counter(it["id"] for it in notifications) == dict.fromkeys(jobs, 1)
     assert all(it["result"] for it in notifications)
-    assert flow.no_further_notification()
+    assert not flow.has_further_notification(lambda it: it["id"] in jobs)
     old, new = (jobs_of(gitops_world, pods) for pods in (before, names_of(gitops_world.pods(steady))))
     timeline.note(f"the old pods drew {len(old)}, the new ones {len(new)}")
     assert old
@@ -263,7 +263,7 @@ def test_a_job_on_a_spot_node_that_is_taken_away_is_done_elsewhere(
     (notification,) = flow.notifications(1, lambda it: it["id"] == job)
     timeline.note("the job is done")
     assert notification["result"] is True
-    assert flow.no_further_notification()
+    assert not flow.has_further_notification(lambda it: it["id"] == job)
     other = fact(flow, job, JobFact.STATE)["holder"]
     assert other != name
     assert jobs_of(gitops_world, [name]) == jobs_of(gitops_world, [other]) == [job]
