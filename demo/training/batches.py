@@ -54,8 +54,7 @@ def painted(emoji: Emoji) -> tuple[Tensor, Condition]:
     is_tinted = torch.rand(count) < TINTED
     rgb = _chosen(is_tinted, _tinted(values[..., :3], emoji.pivot, _PALETTE[tint]), values[..., :3])
     backdrop = backdrops(count)
-    alpha = values[..., 3:]
-    clean = 2 * (rgb * alpha + backdrop[:, None, None] * (1 - alpha)) - 1
+    clean = 2 * composited(rgb, values[..., 3:], backdrop) - 1
     dropped = torch.rand(count) < DROPPED
     is_usual = ~is_tinted & (_USUAL[emoji.thing] == emoji.colour)
     unnamed = dropped | ((torch.rand(count) < NAMED) & is_usual)
@@ -63,6 +62,11 @@ def painted(emoji: Emoji) -> tuple[Tensor, Condition]:
     colour = torch.where(is_tinted, tint, emoji.colour).masked_fill(unnamed, len(COLOURS))
     asked = F.one_hot(thing, len(THINGS) + 1).float(), F.one_hot(colour, len(COLOURS) + 1).float()
     return clean, Condition(*asked, 2 * backdrop - 1)
+
+
+def composited(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
+    """Return pictures, (n, SIDE, SIDE, 3), on backdrops of one colour each, (n, 3)."""
+    return rgb * alpha + backdrop[:, None, None] * (1 - alpha)
 
 
 def backdrops(count: int) -> Tensor:

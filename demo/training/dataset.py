@@ -19,6 +19,8 @@ EMOJI = Path(__file__).with_name("node_modules") / "@lobehub/fluent-emoji-3d/ass
 #: Of red, green and blue in lightness (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 
+_COLOUR_ROWS = {colour: row for row, colour in enumerate(COLOURS)}
+
 #: How each emoji is turned and placed: degrees, shares of the picture's side.
 TURN = 8.0
 SIZES = (0.80, 0.94)
@@ -51,9 +53,8 @@ def emoji_file(folder: Path, emoji: str) -> Path:
 
 def usual_colours() -> list[int]:
     """Return for each thing the row of the colour that it has unasked; one past the last where that has no name."""
-    rows = {colour: row for row, colour in enumerate(COLOURS)}
     return [
-        next((rows[colour] for colour, emoji in thing.colours.items() if emoji == thing.emoji), len(rows))
+        next((_COLOUR_ROWS[colour] for colour, emoji in thing.colours.items() if emoji == thing.emoji), len(COLOURS))
         for thing in THINGS.values()
     ]
 
@@ -76,11 +77,12 @@ def pose_all(folder: Path, poses: int, seed: int) -> Poses:
 
 def _sources() -> list[tuple[int, int, str]]:
     """Return every emoji there is: row of its thing, row of its colour, emoji."""
-    rows = {colour: row for row, colour in enumerate(COLOURS)}
     sources: list[tuple[int, int, str]] = []
     for index, (thing, usual) in enumerate(zip(THINGS.values(), usual_colours(), strict=True)):
         sources.append((index, usual, thing.emoji))
-        sources += [(index, rows[colour], emoji) for colour, emoji in thing.colours.items() if emoji != thing.emoji]
+        sources += [
+            (index, _COLOUR_ROWS[colour], emoji) for colour, emoji in thing.colours.items() if emoji != thing.emoji
+        ]
     return sources
 
 

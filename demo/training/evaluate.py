@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from darkroom_demo.diffusion.denoiser import SIDE
 from darkroom_demo.diffusion.things import THINGS
-from training.batches import backdrops
+from training.batches import backdrops, composited
 from training.dataset import EMOJI, pose_all
 from training.pictures import draw
 
@@ -46,19 +46,23 @@ def small(pictures: Tensor) -> Tensor:
 def rendered(pictures: Tensor) -> Tensor:
     """Return emoji, (n, SIDE, SIDE, 4) in bytes, small, on random backdrops, some of them blurred, with grain."""
     values = pictures.float() / 255
-    rgb, alpha = values[..., :3], values[..., 3:]
-    flat = small(rgb * alpha + backdrops(len(values))[:, None, None] * (1 - alpha))
+    flat = small(composited(values[..., :3], values[..., 3:], backdrops(len(values))))
     soft = F.avg_pool2d(flat, 3, 1, padding=1, count_include_pad=False)
     chosen = torch.where(torch.rand(len(flat), 1, 1, 1) < BLURRED, soft, flat)
     return chosen + GRAIN * torch.rand(len(flat), 1, 1, 1) * torch.randn(flat.shape)
 
 
+def held_out(emoji: Path, poses: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return emoji in poses of their own, all but the first, which every seed has; and the row of each one's thing."""
+    posed = pose_all(emoji, poses, seed)
+    pictures = torch.from_numpy(posed.pictures[:, 1:].reshape(-1, SIDE, SIDE, 4))
+    return pictures, torch.from_numpy(posed.thing).long().repeat_interleave(poses - 1)
+
+
 def learnt(emoji: Path) -> nn.Sequential:
     """Return a classifier that has learnt from the emoji."""
     torch.manual_seed(0)
-    posed = pose_all(emoji, LEARN_POSES, LEARN_SEED)
-    pictures = torch.from_numpy(posed.pictures[:, 1:].reshape(-1, SIDE, SIDE, 4))
-    things = torch.from_numpy(posed.thing).long().repeat_interleave(LEARN_POSES - 1)
+    pictures, things = held_out(emoji, LEARN_POSES, LEARN_SEED)
     model = classifier()
     steps = EPOCHS * (len(things) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
@@ -97,9 +101,7 @@ def named(model: nn.Sequential, pictures: Tensor) -> Tensor:
 def on_emoji(model: nn.Sequential, emoji: Path) -> float:
     """Return the share of held-out emoji that the classifier names."""
     torch.manual_seed(1)
-    posed = pose_all(emoji, TEST_POSES, TEST_SEED)
-    pictures = torch.from_numpy(posed.pictures[:, 1:].reshape(-1, SIDE, SIDE, 4))
-    things = torch.from_numpy(posed.thing).long().repeat_interleave(TEST_POSES - 1)
+    pictures, things = held_out(emoji, TEST_POSES, TEST_SEED)
     return float((named(model, rendered(pictures))[:, 0] == things).float().mean())
 
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from PIL import Image
 
-import darkroom_demo
 from darkroom.local.stack import Stack
+from darkroom_demo.server import serving
 from tests.flow.conftest import INPUTS_RUNTIME, ROOT
 from tests.workflows import EXAMPLE
 
@@ -155,7 +155,7 @@ def test_without_a_deployment_it_says_how_to_start_one(tmp_path: Path) -> None:
 @pytest.fixture
 def real_comfyui() -> Iterator[str]:
     """A ComfyUI that the user runs."""
-    with darkroom_demo.serving(engine="comfyui") as server:
+    with serving(engine="comfyui") as server:
         yield server.url
 
 

@@ -32,6 +32,9 @@ StepCallback: TypeAlias = Callable[[int, Preview], None]
 
 SIZE_LIMIT = 2048  # pixels, width and height
 BATCH_LIMIT = 16 * SIZE_LIMIT**2  # pixels, of all pictures of a batch
+#: Guidance decides what is seen while there is more noise than this; below, it would only overdraw what is there
+#: (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+_GUIDED_ABOVE = 1.0
 #: Of backdrops that no word names each colour's least share: they are pale, as most were that the model learnt from.
 _PALE_FROM = 0.8
 #: How often a run that is held looks whether it still is.
@@ -82,7 +85,7 @@ class Sampling:
 
     def is_guided(self, sigma: float) -> bool:
         """Return whether guidance has a say at that noise level: above a level, or half of where the run begins."""
-        return self.cfg_scale < 1 or sigma > min(model.GUIDED_ABOVE, self.sigmas[0] / 2)
+        return self.cfg_scale < 1 or sigma > min(_GUIDED_ABOVE, self.sigmas[0] / 2)
 
     @property
     def steps(self) -> int:
@@ -205,14 +208,12 @@ class _Canvas:
 
     def __init__(self, asked: Picture) -> None:
         read, unwanted = words.read(asked.prompt), words.read(asked.negative_prompt)
-        # Something that can be told apart says more than what the model draws unasked.
-        [share] = Noise(asked.seed, asked.index, purpose=2).shares(1)
-        instead = list(THINGS)[int(share * (len(THINGS) - 1))]
-        self.note = _note(read, instead)
+        things = read.things or (_instead(asked),)
+        self.note = _note(read, things)
         self.said = [self.note] if self.note else []
         if nothing := [*unwanted.unknown, *unwanted.left_out]:
             self.said.append(f"left out of the negative prompt: {', '.join(nothing)}")
-        self.wanted = [[each] for each in read.things or [Wanted(instead)]]
+        self.wanted = [[each] for each in things]
         self.unwanted = unwanted.things
         self.places = layout.boxes(len(self.wanted), asked.width, asked.height)
         self.shape = (len(self.places), SIDE, SIDE, 3)
@@ -251,13 +252,19 @@ class _Canvas:
         return drawn
 
 
-def _note(read: words.Scene, instead: str) -> str:
+def _instead(asked: Picture) -> Wanted:
+    """Return a thing of the seed's choice: it can be told apart, unlike what the model draws unasked."""
+    [share] = Noise(asked.seed, asked.index, purpose=2).shares(1)
+    return Wanted(list(THINGS)[int(share * (len(THINGS) - 1))])
+
+
+def _note(read: words.Scene, drawn: Sequence[Wanted]) -> str:
     """Return what has to be said of a prompt: nothing, if all of it could be drawn."""
     said = [f"unknown: {', '.join(read.unknown)}"] if read.unknown else []
     if read.left_out:
         said.append(f"left out: {', '.join(read.left_out)}")
     if not read.things:
-        said.insert(0, f"the prompt names nothing that this model knows; drawn instead: {instead}")
+        said.insert(0, f"the prompt names nothing that this model knows; drawn instead: {drawn[0].thing}")
     return "; ".join(said)
 
 

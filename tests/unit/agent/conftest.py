@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.emulator import emulated_aws
 from tests.unit.agent.pictures_host import PicturesHost
 from tests.unit.agent.support import Cloud, running

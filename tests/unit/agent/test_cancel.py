@@ -7,7 +7,7 @@ import pytest
 from darkroom_contract.job import Job
 from darkroom_contract.types import Task
 from darkroom_contract.v1 import JobStatus
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.unit.agent.support import Cloud, eventually, running
 from tests.unit.agent.test_messages import message_of, new_job, pictures, submit
 from tests.unit.agent.test_shutdown import is_idle, long_job

@@ -38,7 +38,7 @@ from darkroom_agent.media import media_type
 from darkroom_agent.settings import Settings
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
-from darkroom_demo import DemoServer, serving
+from darkroom_demo.server import DemoServer, serving
 from tests.unit.agent.fake_comfyui import FakeComfyUI, finished
 from tests.unit.agent.support import DEADLINE, PRESENCES, eventually, held, picture, workflow
 

@@ -14,7 +14,7 @@ from darkroom_agent.engines.comfyui import ComfyUI
 from darkroom_agent.engines.comfyui_files import Leftovers, input_name
 from darkroom_agent.errors import WorkflowFailedError
 from darkroom_agent.settings import Settings
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.unit.agent.support import picture, workflow, workflow_with_input
 from tests.unit.agent.test_comfyui_client import client, generate
 

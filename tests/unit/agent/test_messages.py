@@ -13,7 +13,7 @@ from darkroom_contract.message import Message
 from darkroom_contract.records import RequestRecord, ResultRecord, StateRecord
 from darkroom_contract.types import Task, utcnow
 from darkroom_contract.v1 import JobStatus
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.unit.agent.support import SMALL, Cloud, eventually, failed_state, guidance_message, held, running
 
 TOO_LARGE = {**SMALL, "width": 4096, "height": 4096}

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from darkroom_agent.flow import MAX_AHEAD, MAX_DELIVERIES
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.unit.agent.support import DEADLINE, SMALL, Cloud, eventually, guidance_message, held, running
 from tests.unit.agent.test_shutdown import is_idle, long_job
 

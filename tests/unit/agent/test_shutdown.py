@@ -17,7 +17,7 @@ from darkroom_agent.fetcher import Fetcher, SecondsLeft
 from darkroom_contract.errors import JobErrorCode
 from darkroom_contract.records import StateRecord
 from darkroom_contract.types import utcnow
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 from tests.unit.agent.pictures_host import PicturesHost
 from tests.unit.agent.support import (
     DEADLINE,

@@ -32,7 +32,7 @@ from darkroom_agent.errors import (
 from darkroom_agent.settings import Settings
 from darkroom_contract.job import Api, Job
 from darkroom_contract.types import Task, utcnow
-from darkroom_demo import DemoServer, serving
+from darkroom_demo.server import DemoServer, serving
 from tests.unit.agent.support import PRESENCES, SMALL, eventually, held, picture
 
 #: Longer than any test.

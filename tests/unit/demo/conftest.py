@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from darkroom_demo import serving
+from darkroom_demo.server import serving
 
 UNTIL_INTERRUPTED = 3600.0  # seconds per step
 

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from darkroom_demo import DemoServer, Engine, serving
-from darkroom_demo.server import Settings, serve
+from darkroom_demo.server import DemoServer, Engine, Settings, serve, serving
 from tests.unit.demo.comfyui_client import workflow
 
 

@@ -11,8 +11,8 @@ import pytest
 import webuiapi
 from PIL import Image, ImageChops, ImageStat
 
-from darkroom_demo import serving
 from darkroom_demo.notes import NOTE
+from darkroom_demo.server import serving
 
 # One client for all, also between threads: each new one costs more than a request.
 HTTP = httpx.Client(timeout=30)

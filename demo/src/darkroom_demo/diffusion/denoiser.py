@@ -86,17 +86,17 @@ def denoise(weights: Weights, noisy: Array, sigma: Array, condition: Condition, 
     for number in range(LAYERS):
         tokens = _layer(weights, f"layer{number}.", tokens, modulation, xp)
     shift, scale = weights["head_modulation"]
-    values = (_norm(tokens, xp) * (1 + scale) + shift) @ weights["head"] + weights["head_bias"]
+    values = _modulated(tokens, shift, scale, xp) @ weights["head"] + weights["head_bias"]
     return _pictures(values, xp)
 
 
 def _layer(weights: Weights, name: str, tokens: Array, modulation: Array, xp: Any) -> Array:
     change = modulation + weights[f"{name}modulation"][:, None]
     shift, scale, gate = change[:, 0], change[:, 1], change[:, 2]
-    seen = _norm(tokens, xp) * (1 + scale) + shift
+    seen = _modulated(tokens, shift, scale, xp)
     tokens = tokens + gate * (_attention(seen @ weights[f"{name}attend"], xp) @ weights[f"{name}attended"])
     shift, scale, gate = change[:, 3], change[:, 4], change[:, 5]
-    wide = xp.clip((_norm(tokens, xp) * (1 + scale) + shift) @ weights[f"{name}widen"], 0, None)
+    wide = xp.clip(_modulated(tokens, shift, scale, xp) @ weights[f"{name}widen"], 0, None)
     return tokens + gate * (wide**2 @ weights[f"{name}narrow"])
 
 
@@ -109,6 +109,10 @@ def _attention(projected: Array, xp: Any) -> Array:
     share = xp.exp(scores)  # at most e to the root of a head's width: no need to subtract the largest
     share = share / share.sum(axis=-1, keepdims=True)
     return xp.swapaxes(share @ value, 1, 2).reshape(count, length, WIDTH)
+
+
+def _modulated(tokens: Array, shift: Array, scale: Array, xp: Any) -> Array:
+    return _norm(tokens, xp) * (1 + scale) + shift
 
 
 def _norm(values: Array, xp: Any) -> Array:

@@ -21,9 +21,6 @@ from darkroom_demo.diffusion.words import Wanted
 Array: TypeAlias = NDArray[np.float32]
 
 WEIGHTS = "denoiser.npz"
-#: Guidance decides what is seen while there is more noise than this; below, it would only overdraw what is there
-#: (Kynkäänniemi et al. 2024, arXiv 2404.07724).
-GUIDED_ABOVE = 1.0
 #: The seams of the network's patches vanish in the mean of what it says of a picture and of the same shifted by a
 #: quarter of a patch: cycle spinning (Coifman and Donoho 1995). It matters in the last steps, where the seams are made.
 _SPUN_BELOW = 0.3

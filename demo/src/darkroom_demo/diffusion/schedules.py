@@ -62,8 +62,8 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
 )
 
 
-#: Samplers that go to no noise from one level further up than others, as they do in both engines.
-_LEAVE_OUT_THE_LAST = ("dpm_2", "dpm_2_ancestral")
+#: Samplers that leave out the level before none, as both engines have them do.
+_DISCARD_PENULTIMATE = ("dpm_2", "dpm_2_ancestral")
 
 
 def sigmas(sampler: str, scheduler: str, steps: int) -> list[float]:
@@ -73,4 +73,4 @@ def sigmas(sampler: str, scheduler: str, steps: int) -> list[float]:
     if steps == 0:
         return [0.0]
     schedule = SCHEDULES[scheduler]
-    return [*(schedule(steps + 1)[:-1] if sampler in _LEAVE_OUT_THE_LAST else schedule(steps)), 0.0]
+    return [*(schedule(steps + 1)[:-1] if sampler in _DISCARD_PENULTIMATE else schedule(steps)), 0.0]
