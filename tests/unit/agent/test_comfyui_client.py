@@ -627,7 +627,7 @@ def test_a_malformed_event_is_no_event(text: str | bytes) -> None:
 
 @pytest.mark.usefixtures("_unasked")
 def test_the_progress_follows_the_sampler(slow: DemoServer) -> None:
-    with generating(client(slow.url), long_workflow("slow", steps=1000)) as (run, output):
+    with generating(client(slow.url), long_workflow("slow", steps=50)) as (run, output):
         eventually(lambda: 0 < run.progress < 1)
         slow.tempo.seconds_per_step = 0
         output.result(DEADLINE)
