@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -13,9 +12,10 @@ from darkroom.cluster_files import load_cluster
 from darkroom.local import stack as local_stack
 from darkroom.local.processes import ProcessFailed
 from darkroom.local.stack import Options, Stack
+from darkroom_contract.types import Task
 from darkroom_contract.v1 import JobStatus, JobView, SubmitRequest
+from tests import workflows
 from tests.flow.conftest import ROOT
-from tests.flow.test_guidance_clients import text_to_image
 
 
 @pytest.fixture
@@ -25,8 +25,13 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
-def submit(client: Client, **settings: Any) -> JobView:
-    return client.submit(SubmitRequest(id=uuid.uuid4().hex, runtime="webui", content={**text_to_image(), **settings}))
+def submit(client: Client, runtime: str = "webui", side: int = 64) -> JobView:
+    """A job that asks for a square picture; ``side`` in pixels."""
+    task, content = {
+        "webui": (Task.TEXT_TO_IMAGE, {"prompt": "a cat", "width": side, "height": side, "steps": 2}),
+        "comfyui": (Task.PIPELINE, workflows.text_to_image("a cat", width=side, height=side, steps=2)),
+    }[runtime]
+    return client.submit(SubmitRequest(id=uuid.uuid4().hex, runtime=runtime, task=task, content=content))
 
 
 def end(client: Client, stack: Stack, job: JobView) -> JobStatus:
@@ -51,15 +56,21 @@ def test_an_agent_and_a_runtime_that_end_are_started_again_but_not_for_ever(stac
         stack.check()
 
 
-def test_a_runtime_that_its_agent_trusts_no_more_is_restarted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "is_restarted"),
+    [pytest.param("webui", False, id="tried-out"), pytest.param("comfyui", True, id="without-a-warm-up")],
+)
+def test_a_runtime_that_fails_job_after_job_is_tried_out_or_restarted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, runtime: str, is_restarted: bool
+) -> None:
     monkeypatch.setattr(local_stack, "_LIVENESS_SECONDS", 0)
-    first = stack.runtimes["webui"]
+    first = stack.runtimes[runtime]
     with Client(stack.url, stack.api_key) as client:
-        too_large = [submit(client, width=4096, height=4096) for _ in range(3)]
-        good = submit(client)
+        too_large = [submit(client, runtime, side=4096) for _ in range(4 - is_restarted)]
+        good = submit(client, runtime)
         assert {end(client, stack, job) for job in too_large} == {JobStatus.FAILED}
         assert end(client, stack, good) is JobStatus.COMPLETED
-    assert stack.runtimes["webui"] is not first
+    assert (stack.runtimes[runtime] is not first) is is_restarted
 
 
 def test_a_stack_without_its_emulator_has_failed(stack: Stack) -> None:

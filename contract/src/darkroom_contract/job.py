@@ -105,6 +105,8 @@ class Job(JobReference):
         if not engine.runs(self.task):
             runs = ", ".join(task for task in Task if engine.runs(task))
             raise FieldError(field, f"the runtime's engine is {engine}, which runs the tasks {runs}")
+        for name, reason in webui.impossible(self.task, self.content):
+            raise FieldError(f"{field}.{name}", reason)
         for name in webui.runtime_settings(self.content):
             raise FieldError(f"{field}.override_settings.{name}", "this setting is the runtime's own; leave it out")
         return self.model_copy(update={"content": webui.hardened(self.content)})

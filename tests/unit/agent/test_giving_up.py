@@ -1,7 +1,7 @@
 """When an agent stops trying: a notification that SNS refuses, a message received too often, an engine that fails."""
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from botocore.exceptions import ClientError
@@ -86,24 +86,53 @@ def test_a_message_that_nothing_can_be_done_about_is_moved_with_a_reason(
         assert cloud.dead_letter()[1]["darkroom-reason"] == JobErrorCode.AWS_UNAVAILABLE
 
 
-def test_an_engine_that_fails_job_after_job_gets_no_more_and_its_probe_fails(cloud: Cloud, webui: str) -> None:
-    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
+@pytest.fixture
+def broken_webui(webui: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A web UI on a GPU that does not work any more."""
+
+    def broken(*_: Any) -> NoReturn:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("darkroom_demo.sdwebui.processing.generate", broken)
+    return webui
+
+
+def test_an_engine_that_fails_job_after_job_gets_no_more_and_its_probe_fails(cloud: Cloud, broken_webui: str) -> None:
+    with running(cloud.settings(engine="sdwebui", runtime_url=broken_webui, max_starts=1), cloud) as agent:
         for _ in range(3):
             assert agent.health("/livez/engine") == 200
-            cloud.send(guidance_message(TOO_LARGE))
+            cloud.send(guidance_message(SMALL))
             assert cloud.notification()["error"]["code"] == JobErrorCode.ENGINE_FAILED
-        eventually(lambda: agent.health("/readyz") == 503)
-        assert agent.health("/livez/engine") == 503
+        eventually(lambda: agent.health("/livez/engine") == 503)
+        assert agent.health("/readyz") == 503
         assert agent.health("/healthz") == 200
         cloud.send(guidance_message(SMALL))
     attributes = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["All"])["Attributes"]
     assert attributes["ApproximateNumberOfMessages"] == "1"
 
 
+def test_jobs_that_no_engine_could_do_cost_a_web_ui_no_restart(
+    cloud: Cloud, webui: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [new_job(content) for content in (TOO_LARGE, TOO_LARGE, TOO_LARGE, TOO_LARGE, SMALL)]
+    ended: dict[str, str] = {}
+    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
+        for job in jobs:
+            submit(cloud, job)
+        while len(ended) < len(jobs):
+            assert agent.health("/livez/engine") == 200
+            told = cloud.notification()
+            ended[told["job_id"]] = told["status"]
+    assert [ended[job.job_id] for job in jobs] == ["failed"] * 4 + ["completed"]
+    [blamed] = [record for record in caplog.records if "the jobs that failed are at fault" in record.message]
+    assert len(getattr(blamed, "failed_jobs")) == 3  # noqa: B009 - of the log's own
+
+
 class Engine:
     """An engine that is there or not."""
 
     is_there = True
+    is_sound = True
     is_hung = False
     ahead = 1
 
@@ -114,7 +143,9 @@ class Engine:
         raise AssertionError("only asked whether it is there")
 
     def generate(self, job: Job, run: Run) -> Output:
-        raise AssertionError("only asked whether it is there")
+        if not self.is_sound:
+            raise EngineFailedError("it broke")
+        return Output((b"a picture",), {})
 
     def failed_response(self, job: Job, error: JobError, reason: Any) -> dict[str, Any]:
         raise AssertionError("only asked whether it is there")
@@ -147,15 +178,27 @@ def look(watch: EngineWatch) -> bool:
 
 def test_an_engine_is_trusted_again_once_it_was_away() -> None:
     engine = Engine()
+    engine.is_sound = False
     watch = watch_of(engine)
     fail(watch, "a", "a", "b", "c")
-    assert not look(watch)
-    assert not look(watch)
+    for _ in range(3):
+        assert watch.is_trusted
+        assert not look(watch)
+    assert not watch.is_trusted
     engine.is_there = False
     assert not look(watch)
     assert watch.is_trusted
     engine.is_there = True
     assert look(watch)
+
+
+def test_an_engine_that_is_doubted_gets_nothing_until_it_was_tried_out_and_is_not_in_the_way_of_its_last_job() -> None:
+    watch = watch_of(Engine())
+    fail(watch, "a", "b", "c")
+    assert watch.is_doubted
+    assert not watch.look(is_busy=True)
+    assert look(watch)
+    assert not watch.is_doubted
 
 
 def test_a_success_between_two_failures_keeps_the_trust() -> None:
@@ -174,10 +217,12 @@ def test_what_a_job_itself_is_to_blame_for_keeps_the_trust() -> None:
     assert look(watch)
 
 
-def test_jobs_that_wait_for_an_engine_that_has_failed_too_often_go_back_unharmed(cloud: Cloud, webui: str) -> None:
+def test_jobs_that_wait_for_an_engine_that_has_failed_too_often_go_back_unharmed(
+    cloud: Cloud, broken_webui: str
+) -> None:
     for _ in range(12):
-        submit(cloud, new_job(TOO_LARGE))
-    with running(cloud.settings(engine="sdwebui", runtime_url=webui, max_starts=1), cloud) as agent:
+        submit(cloud, new_job(SMALL))
+    with running(cloud.settings(engine="sdwebui", runtime_url=broken_webui, max_starts=1), cloud) as agent:
         eventually(lambda: agent.health("/livez/engine") == 503)
         eventually(lambda: cloud.in_flight() == 0)
     assert 3 <= cloud.count(cloud.result_queue) <= 4  # the fourth was in the engine when the third failed

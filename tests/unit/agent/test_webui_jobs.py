@@ -128,11 +128,11 @@ def failure(cloud: Cloud) -> dict[str, Any]:
 
 
 def test_what_the_web_ui_refuses_fails_at_once_with_its_own_words(webui_cloud: Cloud) -> None:
-    webui_cloud.send(guidance_message({**SMALL, "steps": "many"}))
+    webui_cloud.send(guidance_message({**SMALL, "subseed": "many"}))
     assert failure(webui_cloud) == {
         "code": JobErrorCode.ENGINE_REFUSED,
         "message": "value is not a valid integer",
-        "field": "content.steps",
+        "field": "content.subseed",
         "retryable": False,
     }
 
@@ -170,7 +170,7 @@ def test_an_input_that_is_no_picture_fails_at_once_and_is_named(
     webui_cloud: Cloud, host: PicturesHost, path: str, body: bytes, status: int, code: JobErrorCode
 ) -> None:
     url = host.serves(path, body, status)
-    webui_cloud.send(guidance_message({**SMALL, "init_images": [PNG, url]}, "image-to-image"))
+    webui_cloud.send(guidance_message({**SMALL, "init_images": [PNG, url], "batch_size": 2}, "image-to-image"))
     error = failure(webui_cloud)
     assert error["code"] == code
     assert error["field"] == "content.init_images[1]"
@@ -192,7 +192,7 @@ def test_a_workflow_is_not_for_the_web_ui(webui_cloud: Cloud) -> None:
 
 
 def test_a_failed_job_is_recorded(webui_cloud: Cloud) -> None:
-    job_id = webui_cloud.send(guidance_message({**SMALL, "steps": "many"}))
+    job_id = webui_cloud.send(guidance_message({**SMALL, "subseed": "many"}))
     failure(webui_cloud)
     result = webui_cloud.store.result("default", job_id)
     assert result is not None

@@ -209,6 +209,20 @@ def test_a_setting_that_is_the_runtime_s_own_is_refused(cloud: Cloud, resource: 
     assert (answer.status, answer.error["field"]) == (422, field)
 
 
+@pytest.mark.parametrize(
+    ("resource", "body", "field"),
+    [
+        (V1ALPHA1, {**v1alpha1_body(), "steps": -1}, "steps"),
+        (V1ALPHA2, v1alpha2_body({"width": 0}), "task.content.width"),
+        (V1, v1_body(content={"cfg_scale": None}), "content.cfg_scale"),
+    ],
+)
+def test_what_no_web_ui_can_draw_starts_no_gpu(cloud: Cloud, resource: str, body: object, field: str) -> None:
+    answer = post(resource, body)
+    assert (answer.status, answer.error["field"]) == (422, field)
+    assert cloud.published() == []
+
+
 def test_a_job_s_settings_end_with_it(cloud: Cloud) -> None:
     settings = {"override_settings": {"sd_vae": "None"}, "override_settings_restore_afterwards": False}
     assert post(V1ALPHA2, v1alpha2_body({"prompt": "a cat", **settings})).status == 200
