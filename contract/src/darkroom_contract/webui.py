@@ -47,7 +47,10 @@ def impossible(task: Task, content: dict[str, JsonValue]) -> Iterator[tuple[str,
     if task is Task.IMAGE_TO_IMAGE:
         images, most = content.get("init_images"), max(1, int(_number(content.get("batch_size", 1)) or 1))
         if not isinstance(images, list) or not 0 < len(images) <= most:
-            yield "init_images", f"it has to be a list of 1 to {most} pictures: no more than batch_size"
+            yield (
+                "init_images",
+                f"it has to be a list of pictures: at least one, and no more than batch_size, which is {most}",
+            )
 
 
 def _number(value: JsonValue) -> float | None:

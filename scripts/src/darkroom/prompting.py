@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -19,6 +20,10 @@ from darkroom_contract.v1 import JobView, SubmitRequest
 
 #: Stands in a workflow file where the prompt's text goes.
 PLACEHOLDER = "{{prompt}}"
+#: Of a picture that is drawn, in pixels; of one that is drawn over, the root of width times height.
+_SIDE = 512
+#: Engines draw in units of so many pixels.
+_UNIT = 8
 
 
 def build_request(
@@ -56,10 +61,11 @@ def build_request(
     if workflow is not None:
         graph = _fill_in(_load_workflow(Path(workflow)), text, image, chosen)
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.PIPELINE, content=graph)
-    content: dict[str, Any] = {"prompt": text, "steps": 20, "width": 512, "height": 512, **chosen}
+    content: dict[str, Any] = {"prompt": text, "steps": 20, **chosen}
     if image is None:
+        content |= {"width": _SIDE, "height": _SIDE}
         return SubmitRequest(id=job_id, runtime=runtime, task=Task.TEXT_TO_IMAGE, content=content)
-    content["init_images"] = [_base64(image)]
+    content |= {**_size_like(image), "init_images": [_base64(image)]}
     return SubmitRequest(id=job_id, runtime=runtime, task=Task.IMAGE_TO_IMAGE, content=content)
 
 
@@ -155,6 +161,19 @@ def _input(text: str) -> tuple[str, Any]:
         return name, value
     is_value = isinstance(parsed, str | int) or (isinstance(parsed, float) and math.isfinite(parsed))
     return name, parsed if is_value else value
+
+
+def _size_like(image: Path) -> dict[str, int]:
+    """Width and height of a usual picture in the shape of this one."""
+    try:
+        with Image.open(image) as opened:
+            sides = dict(zip(("width", "height"), opened.size, strict=True))
+    except UnidentifiedImageError:
+        raise UsageError(f"{image}: it is no picture") from None
+    except OSError as error:
+        raise UsageError(f"{image}: {error.strerror}") from None
+    scale = _SIDE / math.sqrt(math.prod(sides.values()))
+    return {name: max(_UNIT, round(side * scale / _UNIT) * _UNIT) for name, side in sides.items()}
 
 
 def _data_url(path: Path) -> str:

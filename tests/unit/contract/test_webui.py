@@ -83,10 +83,15 @@ def test_how_a_picture_is_drawn_is_the_job_s_to_set(name: str) -> None:
         (Task.TEXT_TO_IMAGE, {"cfg_scale": None}, "cfg_scale", "a number"),
         (Task.IMAGE_TO_IMAGE, {**PICTURE, "denoising_strength": -0.1}, "denoising_strength", "a number, 0 or more"),
         (Task.IMAGE_TO_IMAGE, {**PICTURE, "denoising_strength": None}, "denoising_strength", "a number, 0 or more"),
-        (Task.IMAGE_TO_IMAGE, {}, "init_images", "a list of 1 to 1 pictures"),
-        (Task.IMAGE_TO_IMAGE, {"init_images": []}, "init_images", "a list of 1 to 1 pictures"),
-        (Task.IMAGE_TO_IMAGE, {"init_images": "aGk="}, "init_images", "a list of 1 to 1 pictures"),
-        (Task.IMAGE_TO_IMAGE, {"init_images": ["aGk="] * 3, "batch_size": 2}, "init_images", "a list of 1 to 2"),
+        (Task.IMAGE_TO_IMAGE, {}, "init_images", "no more than batch_size, which is 1"),
+        (Task.IMAGE_TO_IMAGE, {"init_images": []}, "init_images", "no more than batch_size, which is 1"),
+        (Task.IMAGE_TO_IMAGE, {"init_images": "aGk="}, "init_images", "no more than batch_size, which is 1"),
+        (
+            Task.IMAGE_TO_IMAGE,
+            {"init_images": ["aGk="] * 3, "batch_size": 2},
+            "init_images",
+            "no more than batch_size, which is 2",
+        ),
     ],
 )
 def test_what_no_web_ui_can_draw_is_refused_with_what_would_be_right(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from darkroom.prompting import build_request, output_format
 from darkroom.trouble import UsageError
@@ -68,10 +69,23 @@ def test_a_quality_of_nothing_is_refused(picture_format: PictureFormat | None) -
         output_format(picture_format, 80)
 
 
-def test_words_with_a_picture_are_image_to_image(image: Path) -> None:
-    request = build(image=image)
+@pytest.mark.parametrize(
+    ("size", "width", "height"), [((64, 64), 512, 512), ((1000, 500), 728, 360), ((3, 9), 296, 888)]
+)
+def test_words_with_a_picture_are_image_to_image_in_its_shape(
+    tmp_path: Path, size: tuple[int, int], width: int, height: int
+) -> None:
+    path = tmp_path / "start.png"
+    Image.new("RGB", size).save(path)
+    request = build(image=path)
     assert request.task is Task.IMAGE_TO_IMAGE
-    assert content(request)["init_images"] == [base64.b64encode(b"picture").decode()]
+    assert content(request)["init_images"] == [base64.b64encode(path.read_bytes()).decode()]
+    assert (content(request)["width"], content(request)["height"]) == (width, height)
+
+
+def test_what_is_no_picture_is_refused(image: Path) -> None:
+    with pytest.raises(UsageError, match=r"start.PNG: it is no picture"):
+        build(image=image)
 
 
 def test_a_workflow_gets_the_words_and_the_picture_in_their_places(workflow: Path, image: Path) -> None:
