@@ -58,7 +58,7 @@ def test_an_agent_and_a_runtime_that_end_are_started_again_but_not_for_ever(stac
 
 @pytest.mark.parametrize(
     ("runtime", "is_restarted"),
-    [pytest.param("webui", False, id="tried-out"), pytest.param("comfyui", True, id="without-a-warm-up")],
+    [pytest.param("webui", False, id="tried-out"), pytest.param("comfyui", True, id="no-trial")],
 )
 def test_a_runtime_that_fails_job_after_job_is_tried_out_or_restarted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, runtime: str, is_restarted: bool

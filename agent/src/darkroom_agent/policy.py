@@ -154,7 +154,7 @@ class Policy:
             raise HandedBackError
         if self.watch.is_doubted or not self.watch.is_trusted:
             raise EngineUnavailableError("the engine fails job after job")
-        with self.watch.generating(attempt.job.job_id):
+        with self.watch.generating(f"{attempt.job.tenant}/{attempt.job.job_id}"):
             return self.engine.generate(attempt.take_request(), attempt.run)
 
 

@@ -45,8 +45,7 @@ class Settings(Environment):
     #: How long a message, and the lease on its job, outlive the last heartbeat. SQS takes up to twelve hours.
     visibility_timeout_seconds: Annotated[int, Field(ge=1, le=43200)] = 60
     notify_running: bool = False
-    #: A job in the engine's own form, as JSON, that is run before any other whenever the engine has come up, and to try
-    #: it out when job after job fails.
+    #: A job in the engine's own form, as JSON, that is run before any other whenever the engine has come up.
     warmup: Json[JsonObject] | None = None
     pod_name: Annotated[str, Field(min_length=1)] = Field(default_factory=socket.gethostname)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -164,8 +164,8 @@ class Runtime(Description):
     """The folder in the models volume with a set of custom nodes, ``custom_nodes/video`` say (ComfyUI only): none when
     absent. They run with all that the engine may do."""
     warmup: JsonObject | None = None
-    """A job in the engine's own form, that is run before any other when the engine has come up, and to try it out when
-    job after job fails: a prompt's payload for the web UI, a workflow for ComfyUI."""
+    """A job in the engine's own form, that is run before any other when the engine has come up: a prompt's payload for
+    the web UI, a workflow for ComfyUI."""
     input_hosts: Annotated[tuple[_Host, ...], Field(max_length=100)] = ()
     """The only hosts that input pictures are fetched from: ``[pictures.example.com, "*.example.org"]``. Any public one
     when absent."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -167,11 +167,12 @@ def _size_like(image: Path) -> dict[str, int]:
     """Width and height of a usual picture in the shape of this one."""
     try:
         with Image.open(image) as opened:
-            sides = dict(zip(("width", "height"), opened.size, strict=True))
-    except UnidentifiedImageError:
-        raise UsageError(f"{image}: it is no picture") from None
+            # Upright, as the engines draw over it.
+            sides = dict(zip(("width", "height"), ImageOps.exif_transpose(opened).size, strict=True))
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise UsageError(f"{image}: it is no picture: {error}") from None
     except OSError as error:
-        raise UsageError(f"{image}: {error.strerror}") from None
+        raise UsageError(f"{image}: {error.strerror or error}") from None
     scale = _SIDE / math.sqrt(math.prod(sides.values()))
     return {name: max(_UNIT, round(side * scale / _UNIT) * _UNIT) for name, side in sides.items()}
 

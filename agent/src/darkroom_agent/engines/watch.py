@@ -1,7 +1,8 @@
 """Whether an engine can be trusted with another job: one that hangs, or fails job after job, has to be restarted.
 
 The engine's liveness probe asks for it: Kubernetes restarts the engine, and the agent sees it go away and come back.
-Jobs that no engine could do, pictures too large for its GPU say, are no reason: one that fails them is tried out.
+Jobs that no engine could do, pictures too large for its GPU say, are no reason for that: a web UI that answers job
+after job with an error is tried out first. ComfyUI is not, for it keeps what it has made, and need not make it again.
 """
 
 import math
@@ -28,11 +29,14 @@ from darkroom_contract.types import DEFAULT_TENANT, Engine, Task, utcnow
 
 log = getLogger(__name__)
 
-#: Of different jobs, or of the trial: one or two jobs that fail again and again may themselves be at fault.
+#: Of different jobs, or of the warm-up: one or two jobs that fail again and again may themselves be at fault.
 _MOST_FAILURES = 3
-_TRIAL = "warm-up"
-#: What every web UI can do, where the runtime has no warm-up job. What nodes and models a ComfyUI has, nobody knows.
-_WEB_UI_TRIAL: dict[str, JsonValue] = {"prompt": "", "steps": 1, "width": 512, "height": 512}
+_WARM_UP = "warm-up"
+#: After so many trials without a job that was done, the jobs are not the only ones at fault.
+_MOST_TRIALS = 3
+_TRIAL_SECONDS = 120
+#: What every web UI with a model can do.
+_TRIAL: dict[str, JsonValue] = {"prompt": "", "steps": 1, "width": 512, "height": 512}
 _REMEMBERED = 20
 #: After this time the engine is tried again: where no probe restarts it, somebody may have mended it.
 _DISTRUST_SECONDS = 600
@@ -50,16 +54,19 @@ class EngineWatch:
         self._engine = engine
         self._clock = clock
         self._timeout = settings.job_timeout_seconds
-        #: A job that a sound engine can do.
-        self._trial = _trial_job(settings)
-        self._trial_run: Run | None = None
-        #: Whether the engine has to warm up by it, whenever it comes.
-        self._begins_with_trial = settings.warmup is not None
-        self._is_tried = not self._begins_with_trial
+        self._warmup = _own_job(_WARM_UP, settings.warmup, settings)
+        self._trial = _own_job("trial", _TRIAL if settings.engine is Engine.SDWEBUI else None, settings)
+        #: The warm-up or the trial that runs.
+        self._own_run: Run | None = None
+        self._is_warm = False
         self._url = settings.runtime_url
-        self._why: tuple[str, bool] | None = None
+        self._why: tuple[str, bool, bool] | None = None
         self._say_again_at = 0.0
         self._failed_jobs: deque[str] = deque(maxlen=_REMEMBERED)
+        #: Whether it answered each of them: none took too long, or was lost.
+        self._has_answered = True
+        #: Trials that it passed since it did a job; all that it may have, once it failed one.
+        self._trials = 0
         self._last_failure = 0.0
         self._good_until = 0.0
         #: Since when the engine has been there, with nothing to do, and has given no good answer.
@@ -69,23 +76,27 @@ class EngineWatch:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it needs no restart: it neither hangs nor fails its trial, or job after job where it has none."""
+        """Whether it needs no restart: it does not hang, and is not doubted, or may still be tried out."""
         silent_for = self._clock.now() - self._silent_since
         if silent_for > _SILENCE_SECONDS or self._engine.is_hung:
             return False
-        has_failed = self.is_doubted if self._trial is None else self._failed_jobs.count(_TRIAL) >= _MOST_FAILURES
-        return not has_failed
+        return not self.is_doubted or self._may_be_tried
 
     @property
     def is_doubted(self) -> bool:
-        """Whether it has failed so many different jobs in a row that no job should go to it before it is tried out."""
-        return len(set(self._failed_jobs)) >= _MOST_FAILURES
+        """Whether it has failed job after job, so that it should have no other now."""
+        return max(len(set(self._failed_jobs)), self._failed_jobs.count(_WARM_UP)) >= _MOST_FAILURES
+
+    @property
+    def _may_be_tried(self) -> bool:
+        has_answered = self._has_answered and _WARM_UP not in self._failed_jobs
+        return self._trial is not None and has_answered and self._trials < _MOST_TRIALS
 
     def look(self, *, is_busy: bool) -> bool:
         """Whether the engine takes jobs. It is not asked while it works, as long as nothing fails.
 
         Once it has been away, its failures are those of another, and it has to warm up. One that is doubted is tried
-        out, by the same job.
+        out as soon as it has nothing to do, and nothing waits for it.
         """
         if self.is_ready and self._good_until and (is_busy or self._clock.now() < self._good_until):
             return True
@@ -96,12 +107,17 @@ class EngineWatch:
             self._silent_since = self._clock.now()
         is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
         if presence is Presence.AWAY or is_over:
-            self._failed_jobs.clear()
-            self._is_tried = not self._begins_with_trial
+            self._forgive()
+            self._trials = 0
+            self._is_warm = False
         was_ready = self.is_ready
-        is_sound = presence is Presence.READY and self.is_trusted
-        needs_trial = self.is_doubted or not self._is_tried
-        self.is_ready = is_sound and (not needs_trial or (not is_busy and self._try_out()))
+        # It is once not ready before a trial, so that the jobs that wait for it go back, and not into it.
+        self.is_ready = (
+            presence is Presence.READY
+            and self.is_trusted
+            and (not self.is_doubted or (not was_ready and not is_busy and self._passes_trial()))
+            and (self._is_warm or self._warm_up())
+        )
         self._good_until = self._clock.now() + _GOOD_SECONDS
         if self.is_ready and not was_ready:
             self._why = None
@@ -112,78 +128,101 @@ class EngineWatch:
 
     def _say_why(self, presence: Presence) -> None:
         """Log why nothing is received: when that changes, and every minute."""
-        why = (presence.name, self.is_trusted)
+        why = (presence.name, self.is_trusted, self.is_doubted)
         if why == self._why and self._clock.now() < self._say_again_at:
             return
         self._why, self._say_again_at = why, self._clock.now() + _SAY_SECONDS
         extra = {
             "presence": presence.name,
             "trusted": self.is_trusted,
+            "doubted": self.is_doubted,
             "failed_jobs": sorted(set(self._failed_jobs)) or None,
         }
         log.warning("waiting for the runtime", extra={"runtime_url": self._url, **extra})
 
     @contextmanager
-    def generating(self, job_id: str) -> Iterator[None]:
-        """Note what comes of a job."""
+    def generating(self, job: str) -> Iterator[None]:
+        """Note what comes of a job, whose name no other has."""
         try:
             yield
         except (EngineFailedError, EngineLostError, TimedOutError) as error:
-            self._failed_jobs.append(job_id)
+            self._failed_jobs.append(job)
+            self._has_answered &= isinstance(error, EngineFailedError)
             self._last_failure = self._clock.now()
             self._good_until = 0.0
             if isinstance(error, EngineLostError):
-                self._is_tried = not self._begins_with_trial
+                self._is_warm = False
             raise
         except AgentError:
             self._good_until = 0.0
             raise
+        self._forgive()
+        self._trials = 0
+
+    def _forgive(self) -> None:
         self._failed_jobs.clear()
+        self._has_answered = True
 
     def stop(self) -> None:
-        """End the trial, should one run."""
-        if self._trial_run is not None:
-            self._trial_run.abort(HandedBackError())
+        """End the warm-up or the trial, should one run."""
+        run = self._own_run
+        if run is not None:
+            run.abort(HandedBackError())
 
-    def _try_out(self) -> bool:
-        """Run the trial, so that the first client does not wait for the model; whether the engine can do it."""
-        if self._trial is None:
+    def _warm_up(self) -> bool:
+        """Run the warm-up job, so that the first client does not wait for the model; whether the engine is warm."""
+        if self._warmup is None:
             return True
-        run = self._trial_run = Run(self._clock, self._timeout)
-        began, blamed = self._clock.now(), sorted(set(self._failed_jobs) - {_TRIAL})
+        began = self._clock.now()
         try:
-            with self.generating(_TRIAL):
-                self._engine.generate(self._trial, run)
+            with self.generating(_WARM_UP):
+                self._generate(self._warmup, self._timeout)
         except PermanentError as error:
             log.error("the warm-up job is wrong", extra={"reason": error.message})  # noqa: TRY400 - no fault of the code
-            self._trial, self._is_tried = None, True
-            return not self.is_doubted
         except AgentError as error:
             log.warning("warm-up failed", extra={"reason": str(error)})
             return False
         except Exception:
             log.exception("warm-up failed")
             return False
-        finally:
-            self._trial_run = None
-        self._is_tried = True
+        self._is_warm = True
         log.info("runtime warm", extra={"seconds": round(self._clock.now() - began, 3)})
-        if blamed:
-            log.warning("the runtime works: the jobs that failed are at fault", extra={"failed_jobs": blamed})
         return True
 
+    def _passes_trial(self) -> bool:
+        """Whether the engine does the trial, so that the jobs that failed were at fault. If not, it is not trusted."""
+        if self._trial is None:
+            return False
+        try:
+            self._generate(self._trial, min(self._timeout, _TRIAL_SECONDS))
+        except HandedBackError:
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it was, it was no picture
+            log.warning("trial failed", extra={"reason": str(error)})
+            self._trials, self._last_failure = _MOST_TRIALS, self._clock.now()
+            return False
+        log.warning("trial passed", extra={"failed_jobs": sorted(set(self._failed_jobs))})
+        self._trials += 1
+        self._forgive()
+        return True
 
-def _trial_job(settings: Settings) -> Job | None:
-    content = settings.warmup
-    if content is None and settings.engine is Engine.SDWEBUI:
-        content = _WEB_UI_TRIAL
+    def _generate(self, job: Job, seconds: float) -> None:
+        """Have the engine do a job of the agent's own."""
+        run = self._own_run = Run(self._clock, seconds)
+        try:
+            self._engine.generate(job, run)
+        finally:
+            self._own_run = None
+
+
+def _own_job(name: str, content: dict[str, JsonValue] | None, settings: Settings) -> Job | None:
     if content is None:
         return None
     return Job(
         api=Api.DIRECT,
-        job_id=_TRIAL,
+        job_id=name,
         tenant=DEFAULT_TENANT,
-        label=_TRIAL,
+        label=name,
         runtime=settings.runtime_name,
         task=Task.PIPELINE if settings.engine is Engine.COMFYUI else Task.TEXT_TO_IMAGE,
         content=content,
