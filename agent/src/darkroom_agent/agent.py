@@ -86,7 +86,7 @@ class Agent:
         """Work until ``stop`` is called."""
         checks = {
             "/healthz": self._is_alive,
-            "/livez/engine": lambda: self._watch.is_trusted,
+            "/livez/engine": lambda: not self._watch.needs_restart,
             "/readyz": self._is_ready,
         }
         pages = {"/metrics": self._metrics.exposition}

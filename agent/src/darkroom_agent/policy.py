@@ -152,7 +152,7 @@ class Policy:
         attempt.run.check()
         if self.lifecycle.is_stopping:
             raise HandedBackError
-        if self.watch.is_doubted or not self.watch.is_trusted:
+        if not self.watch.is_trusted:
             raise EngineUnavailableError("the engine fails job after job")
         with self.watch.generating(f"{attempt.job.tenant}/{attempt.job.job_id}"):
             return self.engine.generate(attempt.take_request(), attempt.run)

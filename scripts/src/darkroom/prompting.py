@@ -169,7 +169,7 @@ def _size_like(image: Path) -> dict[str, int]:
         with Image.open(image) as opened:
             # Upright, as the engines draw over it.
             sides = dict(zip(("width", "height"), ImageOps.exif_transpose(opened).size, strict=True))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise UsageError(f"{image}: it is no picture: {error}") from None
     except OSError as error:
         raise UsageError(f"{image}: {error.strerror or error}") from None

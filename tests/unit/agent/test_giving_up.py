@@ -137,7 +137,8 @@ class Engine:
     """An engine that is there or not."""
 
     is_there = True
-    is_sound = True
+    #: What it answers a job with, if not with a picture.
+    trouble: Exception | None = None
     runs = 0
     is_hung = False
     ahead = 1
@@ -150,8 +151,8 @@ class Engine:
 
     def generate(self, job: Job, run: Run) -> Output:
         self.runs += 1
-        if not self.is_sound:
-            raise EngineFailedError("it broke")
+        if self.trouble is not None:
+            raise self.trouble
         return Output((b"a picture",), {})
 
     def failed_response(self, job: Job, error: JobError, reason: Any) -> dict[str, Any]:
@@ -183,19 +184,19 @@ def look(watch: EngineWatch) -> bool:
     return watch.look(is_busy=False)
 
 
-def test_an_engine_that_fails_its_trial_is_trusted_again_once_it_was_away() -> None:
+def test_an_engine_that_fails_its_trial_needs_a_restart() -> None:
     engine = Engine()
-    engine.is_sound = False
+    engine.trouble = EngineFailedError("it broke")
     watch = watch_of(engine)
     fail(watch, "a", "a", "b", "c")
-    assert watch.is_trusted
+    assert not watch.needs_restart
     assert not look(watch)
-    assert not watch.is_trusted
+    assert watch.needs_restart
     assert not look(watch)
     assert engine.runs == 1
     engine.is_there = False
     assert not look(watch)
-    assert watch.is_trusted
+    assert not watch.needs_restart
     engine.is_there = True
     assert look(watch)
 
@@ -205,26 +206,34 @@ def test_an_engine_that_is_doubted_gets_its_trial_when_no_job_waits_for_it_nor_i
     watch = watch_of(engine)
     assert look(watch)
     fail(watch, "a", "b", "c")
-    assert watch.is_doubted
+    assert not watch.is_trusted
     assert not look(watch)
     assert not watch.look(is_busy=True)
     assert engine.runs == 0
     assert look(watch)
     assert engine.runs == 1
-    assert not watch.is_doubted
+    assert watch.is_trusted
 
 
-def test_an_engine_that_does_nothing_but_its_trials_is_trusted_no_more() -> None:
+def test_an_engine_that_does_nothing_but_its_trials_needs_a_restart() -> None:
     watch = watch_of(Engine())
     for _ in range(3):
         fail(watch, "a", "b", "c")
         eventually(lambda: look(watch))
     fail(watch, "a", "b", "c")
-    assert not watch.is_trusted
+    assert watch.needs_restart
     with watch.generating("d"):
         pass
     fail(watch, "a", "b", "c")
-    assert watch.is_trusted
+    assert not watch.needs_restart
+
+
+def test_a_web_ui_that_refuses_its_trial_for_want_of_a_checkpoint_is_not_broken() -> None:
+    engine = Engine()
+    engine.trouble = EngineRefusedError("the runtime has no checkpoint 'a'")
+    watch = watch_of(engine)
+    fail(watch, "a", "b", "c")
+    assert look(watch)
 
 
 @pytest.mark.parametrize("error", [TimedOutError, EngineLostError])
@@ -232,13 +241,13 @@ def test_an_engine_that_does_not_answer_gets_no_trial(error: type[Exception]) ->
     watch = watch_of(Engine())
     fail(watch, "a", "b")
     fail(watch, "c", error=error)
-    assert not watch.is_trusted
+    assert watch.needs_restart
 
 
 def test_a_comfyui_which_need_not_make_again_what_it_has_made_gets_no_trial() -> None:
     watch = watch_of(Engine(), engine="comfyui")
     fail(watch, "a", "b", "c")
-    assert not watch.is_trusted
+    assert watch.needs_restart
 
 
 def test_a_success_between_two_failures_keeps_the_trust() -> None:

@@ -2,7 +2,7 @@
 
 The engine's liveness probe asks for it: Kubernetes restarts the engine, and the agent sees it go away and come back.
 Jobs that no engine could do, pictures too large for its GPU say, are no reason for that: a web UI that answers job
-after job with an error is tried out first. ComfyUI is not, for it keeps what it has made, and need not make it again.
+after job with an error is tried out first. ComfyUI is not: it might answer from its cache.
 """
 
 import math
@@ -34,7 +34,6 @@ _MOST_FAILURES = 3
 _WARM_UP = "warm-up"
 #: After so many trials without a job that was done, the jobs are not the only ones at fault.
 _MOST_TRIALS = 3
-_TRIAL_SECONDS = 120
 #: What every web UI with a model can do.
 _TRIAL: dict[str, JsonValue] = {"prompt": "", "steps": 1, "width": 512, "height": 512}
 _REMEMBERED = 20
@@ -76,15 +75,18 @@ class EngineWatch:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it needs no restart: it does not hang, and is not doubted, or may still be tried out."""
-        silent_for = self._clock.now() - self._silent_since
-        if silent_for > _SILENCE_SECONDS or self._engine.is_hung:
-            return False
-        return not self.is_doubted or self._may_be_tried
+        """Whether it should have another job: it neither hangs nor fails job after job."""
+        return not self._is_doubted and not self.needs_restart
 
     @property
-    def is_doubted(self) -> bool:
-        """Whether it has failed job after job, so that it should have no other now."""
+    def needs_restart(self) -> bool:
+        """Whether it hangs, or fails job after job and cannot be tried out any more."""
+        silent_for = self._clock.now() - self._silent_since
+        hangs = silent_for > _SILENCE_SECONDS or self._engine.is_hung
+        return hangs or (self._is_doubted and not self._may_be_tried)
+
+    @property
+    def _is_doubted(self) -> bool:
         return max(len(set(self._failed_jobs)), self._failed_jobs.count(_WARM_UP)) >= _MOST_FAILURES
 
     @property
@@ -105,7 +107,7 @@ class EngineWatch:
             self._silent_since = math.inf
         elif self._silent_since == math.inf and not is_busy:
             self._silent_since = self._clock.now()
-        is_over = not self.is_trusted and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
+        is_over = self.needs_restart and self._clock.now() - self._last_failure > _DISTRUST_SECONDS
         if presence is Presence.AWAY or is_over:
             self._forgive()
             self._trials = 0
@@ -114,8 +116,8 @@ class EngineWatch:
         # It is once not ready before a trial, so that the jobs that wait for it go back, and not into it.
         self.is_ready = (
             presence is Presence.READY
-            and self.is_trusted
-            and (not self.is_doubted or (not was_ready and not is_busy and self._passes_trial()))
+            and not self.needs_restart
+            and (not self._is_doubted or (not was_ready and not is_busy and self._passes_trial()))
             and (self._is_warm or self._warm_up())
         )
         self._good_until = self._clock.now() + _GOOD_SECONDS
@@ -128,14 +130,14 @@ class EngineWatch:
 
     def _say_why(self, presence: Presence) -> None:
         """Log why nothing is received: when that changes, and every minute."""
-        why = (presence.name, self.is_trusted, self.is_doubted)
+        why = (presence.name, self.is_trusted, self.needs_restart)
         if why == self._why and self._clock.now() < self._say_again_at:
             return
         self._why, self._say_again_at = why, self._clock.now() + _SAY_SECONDS
         extra = {
             "presence": presence.name,
             "trusted": self.is_trusted,
-            "doubted": self.is_doubted,
+            "needs_restart": self.needs_restart,
             "failed_jobs": sorted(set(self._failed_jobs)) or None,
         }
         log.warning("waiting for the runtime", extra={"runtime_url": self._url, **extra})
@@ -190,18 +192,22 @@ class EngineWatch:
         return True
 
     def _passes_trial(self) -> bool:
-        """Whether the engine does the trial, so that the jobs that failed were at fault. If not, it is not trusted."""
+        """Whether the engine does the trial, so that the jobs that failed were at fault. If not, it needs a restart."""
         if self._trial is None:
             return False
         try:
-            self._generate(self._trial, min(self._timeout, _TRIAL_SECONDS))
+            self._generate(self._trial, min(self._timeout, _SILENCE_SECONDS))
         except HandedBackError:
             return False
+        except PermanentError as error:
+            # It has no checkpoint of its own, say, and is none the worse for it.
+            log.warning("trial refused", extra={"reason": error.message})
         except Exception as error:  # noqa: BLE001 - whatever it was, it was no picture
             log.warning("trial failed", extra={"reason": str(error)})
             self._trials, self._last_failure = _MOST_TRIALS, self._clock.now()
             return False
-        log.warning("trial passed", extra={"failed_jobs": sorted(set(self._failed_jobs))})
+        else:
+            log.warning("trial passed", extra={"failed_jobs": sorted(set(self._failed_jobs))})
         self._trials += 1
         self._forgive()
         return True

@@ -166,7 +166,7 @@ class Pod:
     @property
     def is_healthy(self) -> bool:
         """What the engine's liveness probe asks."""
-        return self.agent._watch.is_trusted
+        return not self.agent._watch.needs_restart
 
     def stop(self, budget: float) -> None:
         """As SIGTERM does; the engine ends after the agent has."""
