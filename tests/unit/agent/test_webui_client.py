@@ -309,6 +309,8 @@ class FakeWebUI:
         #: What came last to be run.
         self.body: dict[str, Any] = {}
         self.interrupts = 0
+        #: How many interrupts it loses.
+        self.lost = 0
         self.answers_questions = True
         #: How often it was asked how far it is.
         self.questions = 0
@@ -343,7 +345,7 @@ class FakeWebUI:
             _reply(handler, [])
         else:
             self.questions += 1
-            _reply(handler, {"progress": 0.1, "state": {"interrupted": self.interrupts > 0}})
+            _reply(handler, {"progress": 0.1, "state": {"interrupted": self.interrupts > self.lost}})
 
 
 def _reply(handler: BaseHTTPRequestHandler, body: Any) -> None:
@@ -419,15 +421,17 @@ def begun(
     return run, answer
 
 
-def test_a_web_ui_whose_job_cannot_be_interrupted_hangs_until_it_answers(
-    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_web_ui_whose_job_cannot_be_interrupted_hangs_until_it_answers_and_is_told_but_once(
+    fake: FakeWebUI, fake_url: str, pool: ThreadPoolExecutor, lost: int
 ) -> None:
+    fake.lost = lost
     engine = client(fake_url)
     run, answer = begun(pool, engine, fake)
     run.abort(HandedBackError())
     with pytest.raises(HandedBackError):
         answer.result()
-    assert fake.interrupts > 1
+    assert fake.interrupts == lost + 1
     assert engine.is_hung
     assert engine.presence() is Presence.READY
     assert engine.is_hung

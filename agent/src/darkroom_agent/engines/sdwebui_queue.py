@@ -213,8 +213,11 @@ class WebUIQueue:
         """Interrupt a request if its turn has come, and none but this one; where it is then."""
         with self._interrupting:
             others = [other for other in self._posts if other is not post and not self._is_finished(other)]
+            # A second interrupt could only hit the request behind it. Asked first: if that one has begun, it says no.
+            state = self._state() if post.is_cut else None
+            is_told = state is not None and state.is_interrupted
             place = self._place(post)
-            if post.name is None or place is None or not place.active:
+            if post.name is None or place is None or not place.active or is_told:
                 return place
             post.is_cut = True
             with suppress(httpx.HTTPError):
