@@ -45,16 +45,11 @@ def impossible(task: Task, content: dict[str, JsonValue]) -> Iterator[tuple[str,
             expected = "a number" if least == -math.inf else f"a number, {least} or more"
             yield name, f"it has to be {expected}; left out, it is the web UI's own default"
     if task is Task.IMAGE_TO_IMAGE:
-        images, most = content.get("init_images"), _number(content.get("batch_size", 1)) or 1
-        if not isinstance(images, list) or not 0 < len(images) <= max(1, most) or not all(map(_is_text, images)):
-            yield (
-                "init_images",
-                "it has to be a list of pictures: at least one, and no more than batch_size (1, left out)",
-            )
-
-
-def _is_text(value: JsonValue) -> bool:
-    return isinstance(value, str) and value != ""
+        given, most = content.get("init_images"), _number(content.get("batch_size", 1)) or 1
+        images = given if isinstance(given, list) else []
+        if not 0 < len(images) <= max(1, most) or not all(isinstance(image, str) and image for image in images):
+            expected = "a list of pictures: at least one, and no more than batch_size (1, left out)"
+            yield "init_images", f"it has to be {expected}"
 
 
 def _number(value: JsonValue) -> float | None:
